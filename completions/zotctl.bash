@@ -136,15 +136,15 @@ _zotctl() {
         serve)
             if [[ $current == -* ]]; then _zotctl_choices "--root --listen --config --commit --no-commit --dedupe --no-dedupe --workers --read-only --as --no-delete --compat --max-manifest-size --drain --log-level --log-format --metrics --ignore-sync --show-config --output --json -h --help"; else _zotctl_files; fi ;;
         gc)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --delay --untagged --explain --restore --history --list-trash --trust-clock --dry-run --exit-code --max-duration --metrics-file --report -q --quiet --output --json -h --help"; else _zotctl_names past; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --delay --untagged --explain --restore --history --list-trash --trust-clock --dry-run --exit-code --max-duration --metrics-file --report -q --quiet -v --verbose --output --json -h --help"; else _zotctl_names past; fi ;;
         scrub)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --repair --from --quick --workers --restart --rate --requests --dry-run --max-duration --metrics-file --report -q --quiet --output --json -h --help"; else :; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --repair --from --quick --workers --restart --rate --requests --dry-run --max-duration --metrics-file --report -q --quiet -v --verbose --output --json -h --help"; else :; fi ;;
         dedupe)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --undo --workers --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else :; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --undo --workers --rate --dry-run --max-duration --metrics-file -q --quiet -v --verbose --output --json -h --help"; else :; fi ;;
         verify)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --show-origin --repo --deep --probe --usage --rate --max-duration --metrics-file --report -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --show-origin --repo --deep --probe --usage --rate --max-duration --metrics-file --report -q --quiet -v --verbose --output --json -h --help"; else _zotctl_files; fi ;;
         import-layout)
-            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --mirror --link --move --tags --tagged-only --to --only --rate --dry-run --max-duration --metrics-file -q --quiet --output --json -h --help"; else _zotctl_files; fi ;;
+            if [[ $current == -* ]]; then _zotctl_choices "--root --config --repo --tag --all --overwrite --mirror --link --move --tags --tagged-only --to --only --rate --dry-run --max-duration --metrics-file -q --quiet -v --verbose --output --json -h --help"; else _zotctl_files; fi ;;
         help)
             if [[ $current == -* ]]; then _zotctl_choices ""; else _zotctl_choices "serve gc scrub dedupe verify import-layout"; fi ;;
     esac

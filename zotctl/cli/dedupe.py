@@ -18,6 +18,7 @@ from zotctl.cli.jobs import (
     RateOption,
     RepoOption,
     RootOption,
+    VerboseOption,
     load,
     run_job,
 )
@@ -50,6 +51,7 @@ def dedupe(
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +75,7 @@ def dedupe(
         share(run, DedupeOptions(undo=undo, workers=workers, measure=not quiet))
 
     run_job("dedupe", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            metrics_file=metrics_file, output=output, as_json=as_json, text=SharingText)  # fmt: skip
+            verbose=verbose, metrics_file=metrics_file, output=output, as_json=as_json, text=SharingText)  # fmt: skip
 
 
 def _warn_of_servers(loaded: Config) -> None:

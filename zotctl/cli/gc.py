@@ -21,6 +21,7 @@ from zotctl.cli.jobs import (
     RepoOption,
     ReportOption,
     RootOption,
+    VerboseOption,
     duration,
     load,
     only_read,
@@ -92,6 +93,7 @@ def gc(
     metrics_file: MetricsFileOption = None,
     report: ReportOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -145,6 +147,6 @@ def gc(
     if explain is not None or list_trash or history:
         loaded = only_read(loaded)
     text = Explanations if explain is not None else HistoryTable if history else CollectionText
-    run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet,
+    run_job("gc", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, quiet=quiet, verbose=verbose,
             metrics_file=None if any(wanted) else metrics_file, report_file=report, noted=not (any(wanted) or repo),
             output=output, as_json=as_json, text=text)  # fmt: skip

@@ -20,6 +20,7 @@ from zotctl.cli.jobs import (
     QuietOption,
     RateOption,
     RootOption,
+    VerboseOption,
     load,
     run_job,
 )
@@ -127,6 +128,7 @@ def import_layout(
     max_duration: MaxDurationOption = None,
     metrics_file: MetricsFileOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,8 +150,8 @@ def import_layout(
 
             export(run, source, ExportOptions(archive, chosen, overwrite, tags, s3))
 
-        run_job("import-layout", settings, write, dry_run=dry_run, rate=rate, quiet=quiet, metrics_file=metrics_file,
-                output=output, as_json=as_json, text=ExportText)  # fmt: skip
+        run_job("import-layout", settings, write, dry_run=dry_run, rate=rate, quiet=quiet, verbose=verbose,
+                metrics_file=metrics_file, output=output, as_json=as_json, text=ExportText)  # fmt: skip
     if only:
         raise UsageError("--only is for --to; to import one repository of a store, give its directory as the SOURCE")
     loaded = load(root, config, may_be_new=True)
@@ -161,7 +163,7 @@ def import_layout(
         take_over(run, source, ImportOptions(repo, tag, take_all, overwrite, link, move, tags, mirror, tagged_only))
 
     run_job("import-layout", loaded, work, dry_run=dry_run, max_duration=max_duration, rate=rate, quiet=quiet,
-            metrics_file=metrics_file, output=output, as_json=as_json,
+            verbose=verbose, metrics_file=metrics_file, output=output, as_json=as_json,
             text=partial(ImportText, dry_run=dry_run))  # fmt: skip
 
 

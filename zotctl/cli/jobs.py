@@ -122,6 +122,10 @@ ReportOption = Annotated[
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if the run succeeds.")]
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say on standard error when the work on each repository begins."),
+]
 
 __all__ = [
     "ConfigOption",
@@ -137,6 +141,7 @@ __all__ = [
     "ReportOption",
     "RootOption",
     "StopInBlobOption",
+    "VerboseOption",
     "duration",
     "load",
     "only_read",
@@ -298,6 +303,7 @@ def run_job(
     rate: str | None = None,
     requests: int | None = None,
     quiet: bool = False,
+    verbose: bool = False,
     metrics_file: str | None = None,
     report_file: str | None = None,
     noted: bool = False,
@@ -317,6 +323,7 @@ def run_job(
         logs.setup_audit(str(config.log.audit))
     give_way()
     sink = sink_for(Output.JSON if as_json else output, quiet=quiet, text=text)
+    sink.verbose = verbose
     if report_file is not None:
         sink = RememberingSink(sink)
     limit, pace = duration("--max-duration", max_duration), size("--rate", rate)
@@ -385,6 +392,8 @@ def _check_words(options: dict[str, Any]) -> None:
     duration("--max-duration", options.get("max_duration"))
     duration("--delay", options.get("delay"))
     size("--rate", options.get("rate"))
+    if options.get("verbose") and options.get("quiet"):
+        raise UsageError("--verbose and --quiet exclude each other; give one of them")
     if isinstance(globs := options.get("repo"), list):  # of import-layout it is a name
         check_repos(globs)
 

@@ -37,6 +37,11 @@ class Progress:
             said = ", ".join(figures(done, total, unit, now - self._began))
             print(f"{self._what}: {said}" if self._what else said, file=sys.stderr)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
     def clear(self) -> None:
         """Take it off the terminal, so that a line may be printed. The next update draws it again."""
         if self._bar is not None:

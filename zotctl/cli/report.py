@@ -35,7 +35,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Short for --output jso
 
 
 class ClosingSink(Sink):
-    """A sink that prints what is left when the run is over."""
+    """A sink that prints what is left when the run is over. `verbose`: say when the work on a repository begins."""
+
+    verbose = False
 
     def close(self, report: Report) -> None:
         """Call once, after `summary`, or after a bug that prevented it."""
@@ -52,6 +54,7 @@ class RememberingSink(ClosingSink):
         self.items: list[dict[str, Any]] = []
         self.more = 0
         self.start, self.finding, self.error = sink.start, sink.finding, sink.error  # type: ignore[method-assign]
+        self.repository = sink.repository  # type: ignore[method-assign]
         self.progress, self.summary, self.close = sink.progress, sink.summary, sink.close  # type: ignore[method-assign]
 
     def item(self, fields: dict[str, Any]) -> None:
@@ -90,6 +93,12 @@ class _WithProgress(ClosingSink):
 
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._progress = quiet, Progress()
+
+    def repository(self, name: str) -> None:
+        """Verbose, a line on standard error."""
+        if self.verbose:
+            self._clear()
+            print(f"{name}: begun after {self._progress.elapsed:.1f} s", file=sys.stderr)
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """On a terminal nearly free; elsewhere a line every 10 seconds."""
@@ -130,6 +139,11 @@ class JsonLines(ClosingSink):
     def error(self, fields: dict[str, Any]) -> None:
         """A line of type `error`."""
         self._print("error", fields)
+
+    def repository(self, name: str) -> None:
+        """Verbose, a line of type `repository`."""
+        if self.verbose:
+            self._print("repository", {"repository": name})
 
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """A line of type `progress`."""

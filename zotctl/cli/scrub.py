@@ -20,6 +20,7 @@ from zotctl.cli.jobs import (
     ReportOption,
     RootOption,
     StopInBlobOption,
+    VerboseOption,
     load,
     run_job,
 )
@@ -69,6 +70,7 @@ def scrub(
     metrics_file: MetricsFileOption = None,
     report: ReportOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,6 +100,6 @@ def scrub(
         )
 
     run_job("scrub", loaded, work, repos=repo, dry_run=dry_run, max_duration=max_duration, rate=rate,
-            requests=requests, quiet=quiet, metrics_file=metrics_file, report_file=report,
+            requests=requests, quiet=quiet, verbose=verbose, metrics_file=metrics_file, report_file=report,
             output=output, as_json=as_json,
             text=CheckText)  # fmt: skip

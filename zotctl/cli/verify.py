@@ -21,6 +21,7 @@ from zotctl.cli.jobs import (
     ReportOption,
     RootOption,
     StopInBlobOption,
+    VerboseOption,
     load,
     run_job,
     state_directory,
@@ -81,6 +82,7 @@ def verify(
     metrics_file: MetricsFileOption = None,
     report: ReportOption = None,
     quiet: QuietOption = False,
+    verbose: VerboseOption = False,
     output: OutputOption = Output.TEXT,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -149,7 +151,7 @@ def verify(
     if probe:
         loaded = _new_buckets_too(loaded)
     run_job("verify", _read_only(loaded, target), work, repos=repo, dry_run=True, max_duration=max_duration,
-            rate=rate, quiet=quiet, metrics_file=None if probe or usage else metrics_file,
+            rate=rate, quiet=quiet, verbose=verbose, metrics_file=None if probe or usage else metrics_file,
             report_file=report, output=output, as_json=as_json, text=sink)  # fmt: skip
 
 

@@ -38,4 +38,5 @@ def dedupe(run: Run, options: DedupeOptions | None = None) -> None:
         }
         for root, name in run.repositories():
             run.check()
+            run.begins(name)
             work[root.protocol.kind](root, name)

@@ -251,6 +251,7 @@ def _collect_root(run: Run, root: Root, collector: Collector | None) -> None:
 
     def collect(name: str) -> None:
         if root.label not in run.away:
+            run.begins(name)
             with run.guarded(name, root):
                 collector.collect(name)
 

@@ -38,6 +38,9 @@ class Sink:
     def error(self, fields: dict[str, Any]) -> None:
         """Something could not be checked or done; `fields` are those of `error_fields`."""
 
+    def repository(self, name: str) -> None:
+        """The work on a repository, or on what else has a name, begins; several may be worked on at once."""
+
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """`done` of `total` is done, both in `unit` ("bytes"). `total` None: it is not known. `what`: the current
         repository."""

@@ -339,6 +339,11 @@ class Run:
         with self._mutex:
             self.report.summary[name] = max(stamp, self.report.summary.get(name, ""))
 
+    def begins(self, name: str) -> None:
+        """The work on this repository begins; for those who want to know (`Sink.repository`)."""
+        with self._mutex:
+            self._sink.repository(name)
+
     def progress(self, done: int, total: int | None, unit: str, what: str) -> None:
         """Report progress to the sink; see `Sink.progress`."""
         with self._mutex:

@@ -139,6 +139,7 @@ class _Scrub:
         for root, name in due:
             self._run.check()
             if root.label not in self._run.away:
+                self._run.begins(name)
                 with self._run.guarded(name, root):
                     self._begin(root, name)
         self._flush()

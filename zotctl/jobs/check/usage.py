@@ -243,6 +243,7 @@ class _Measure:
 
     def _look(self, name: str, blobs: dict[str, int]) -> None:
         self._run.check()
+        self._run.begins(name)
         self._run.progress(len(self._all) - len(self._left), len(self._all), "repositories", name)
         self._left.pop(name, None)
         with self._run.guarded(name, self._root):

@@ -191,6 +191,7 @@ class _Verify:
                     self._first.setdefault(place.name, root.label)
                     self._run.add("skipped_repositories")
                     continue
+                self._run.begins(place.name)
                 with self._run.guarded(place.name, root):
                     self._place(root, place)
                     self._passes.done(root, place.name)

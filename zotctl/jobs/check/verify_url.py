@@ -58,6 +58,7 @@ def verify_url(run: Run, url: str, options: VerifyOptions | None = None) -> None
             return
         for repository in wire.names():
             run.check()
+            run.begins(repository)
             with run.guarded(repository, None):
                 _Repository(run, wire, repository, options or VerifyOptions()).check(None)
 

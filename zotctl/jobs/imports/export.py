@@ -252,6 +252,7 @@ class _Export:
         total = self._total()
         with closing(self._bodies()) as bodies:
             for one in self._repositories:
+                self._run.begins(one.name or self._source)
                 place = one.name if len(self._repositories) > 1 else ""
                 tar.file(below(place, LAYOUT_FILE), len(LAYOUT_BYTES), [LAYOUT_BYTES])
                 tar.file(below(place, INDEX_FILE), len(one.index), [one.index])

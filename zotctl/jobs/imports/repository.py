@@ -85,6 +85,7 @@ class RepositoryImport:
 
     def run_all(self) -> bool:
         """Import the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
+        self.run.begins(self.name)
         self.before = before = self.index()
         # Existing tags stay, unless they are to be moved. This is checked again under the lock.
         self._set_aside({row.tag for row in self.rows if self._is_kept(before, row)}, before)
