@@ -132,7 +132,7 @@ def test_the_state_forgets_what_is_gone(store: Store) -> None:
 
 def test_the_state_is_bounded_and_survives(clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zotctl.jobs.check.scrub_state.MOST_INODES", 1000)
-    monkeypatch.setattr("zotctl.jobs.check.scrub_state.MERGE_AT_INODES", 64)
+    monkeypatch.setattr("zotctl.jobs.int_map.MERGE_AT", 64)
     root = store_over(MemoryDriver(), clock=clock).roots[0]
     state = Checked(root, clock)
     state.begin()
