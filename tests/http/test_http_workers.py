@@ -199,6 +199,29 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         until(lambda: all(gone(pid) or _is_zombie(pid) for pid in workers))
 
 
+ORPHAN = """
+import os, socket, sys
+from zotctl.config import load_config
+from zotctl.http import worker
+from zotctl.http.counters import StatusBoard
+(reader, ready), (life, writer) = os.pipe(), os.pipe()
+os.close(reader), os.close(writer)
+sock = socket.create_server(("127.0.0.1", 0))
+config = load_config(None, options={"storage.roots": [sys.argv[1]]}, environ={})
+sys.exit(worker.main(config, sock, worker.Ties(ready, life), StatusBoard(1).row(0)))
+"""
+
+
+@pytest.mark.parametrize("root", ["root", "file"], ids=["starts", "can't start"])
+def test_a_worker_whose_parent_died_before_it_was_ready_ends(tmp_path: Path, root: str) -> None:
+    """It has nobody to tell. That is no bug, and is not logged as one."""
+    (tmp_path / "file").write_text("no directory")
+    words = (sys.executable, "-c", ORPHAN, str(tmp_path / root))
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode == 0) == (root == "root"), done.stderr
+
+
 def _is_zombie(pid: int) -> bool:
     try:
         return ") Z" in Path(f"/proc/{pid}/stat").read_text()

@@ -66,8 +66,14 @@ def main(config: Config, sock: socket.socket, ties: Ties, status: Status) -> int
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             return runner.run(_Worker(config, sock, ties, status).run())
     except ZotctlError as error:
-        os.write(ties.ready, json.dumps([type(error).__name__, error.message]).encode())
+        _tell(ties, json.dumps([type(error).__name__, error.message]).encode())
         return error.exit_code
+
+
+def _tell(ties: Ties, report: bytes) -> None:
+    """To the parent, unless that has died: `life` has ended then, too."""
+    with suppress(BrokenPipeError):
+        os.write(ties.ready, report)
 
 
 def failure(report: bytes) -> ZotctlError:
@@ -108,7 +114,7 @@ class _Worker:
             server = await loop.create_server(service.connect, sock=self._sock, backlog=BACKLOG_CONNECTIONS)
         tick = asyncio.create_task(self._tick(service))
         maintenance = asyncio.create_task(self._maintain(service, certificates))
-        os.write(self._ties.ready, READY)
+        _tell(self._ties, READY)
         os.close(self._ties.ready)
         await self._stop.wait()
         await self._shut_down(service, server)
