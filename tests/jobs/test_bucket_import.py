@@ -33,6 +33,7 @@ from tests.stores import push_image, push_index
 from tests.tools import program
 from zotctl.errors import Unavailable, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
+from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import BucketSource
 from zotctl.jobs.report import Report
 from zotctl.jobs.staging import STAGING
@@ -41,6 +42,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.bucket.lease import JOB_LEASE_S
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.driver import Info, Reader
+from zotctl.storage.index import Index
 
 X = images.image("x", layers=2)
 
@@ -84,6 +86,33 @@ def test_in_and_out(place: Place, dedupe: bool, source: Path, tmp_path: Path, fr
     require_same(out, store_of(source))
     layer = f"blobs/sha256/{digest_of(X.blobs[-1]).encoded}"
     assert all((tmp_path / "out" / name / layer).exists() for name in ("a", "b/c"))
+
+
+def test_i6_manifests_that_were_copied_long_before_the_commit_are_there(
+    dedupe: bool,  # noqa: F811
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A repository of many tags takes longer than a reservation is new. Each of them is put once."""
+    memory, flush = InMemory(), RepositoryImport._flush
+    puts: list[str] = []
+    put = memory.memory.put
+
+    def noted(key: str, *words: object, **options: object) -> str:
+        puts.append(key)
+        return put(key, *words, **options)  # type: ignore[arg-type]
+
+    def late(self: RepositoryImport, before: Index) -> None:
+        flush(self, before)
+        memory.clock.at += bucket_of(self.root).context.window + 1
+
+    monkeypatch.setattr(RepositoryImport, "_flush", late)
+    monkeypatch.setattr(memory.memory, "put", noted)
+    report = run_import(opened(memory, dedupe=dedupe), source)
+    assert (report.exit_code, report.errors) == (0, [])
+    manifests = [key for key in puts if key.startswith("a/blobs/") and b'"config"' in memory.memory.stored[key].body]
+    assert len(manifests) == len(set(manifests))
+    require_same(opened(memory, dedupe=dedupe), store_of(source))
 
 
 @pytest.mark.parametrize("spooled", [1 << 20, 100])

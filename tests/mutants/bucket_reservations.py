@@ -10,6 +10,16 @@ RESERVATIONS = "tests/storage/test_bucket_reservations.py::"
 
 MUTANTS = [
     Mutant(
+        "old-manifest-has-no-right",
+        kinds.RESERVATIONS,
+        "I6",
+        "a manifest that was put long before its commit is reserved again",
+        "storage/bucket/protocol.py",
+        "if digest not in reserved and self._lies_here(digest):",
+        "if False:",
+        "tests/jobs/test_bucket_import.py::test_i6_manifests_that_were_copied_long_before_the_commit_are_there",
+    ),
+    Mutant(
         "withdrawn-ignored-by-a-look",
         kinds.RESERVATIONS,
         "I6",
