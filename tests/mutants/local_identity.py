@@ -9,6 +9,17 @@ HERE = "tests/storage/test_storage_identity.py::"
 
 MUTANTS = [
     Mutant(
+        "network-name-from-a-cache",
+        kinds.IDENTITY,
+        "I4",
+        "a name on a network file system is looked up anew before its file is opened",
+        "storage/local/network.py",
+        "        self._refresh(parent(key))\n        return self._afresh(key, self._look)",
+        "        return self._afresh(key, self._look)",
+        "tests/conformance/test_drivers.py::TestRepeatedRequests"
+        "::test_a_name_that_leads_to_an_older_file_in_a_cache_is_looked_up_anew",
+    ),
+    Mutant(
         "own-name-unproven",
         kinds.IDENTITY,
         "I2",

@@ -13,32 +13,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.nfs.kernel import OwnKernel
 from tests.soak.journal import Journal
-from tests.soak.places import PLACES
+from tests.soak.places import INSIDE, PLACES
 from tests.soak.running import everything_at_once
+
+NFS = "nfs"
+LONGEST_S = 1800.0
+"""For what comes after a soak on NFS: it has one processor."""
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Everything at once, and a verdict.")
-    parser.add_argument("places", nargs="*", metavar="PLACE", help=", ".join(PLACES))
+    parser.add_argument("places", nargs="*", metavar="PLACE", help=", ".join((*PLACES, NFS)))
     parser.add_argument("--seconds", type=float, default=1800, help="of each; default 1800")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--keep", type=Path, help="a directory for what a failure leaves: logs, reports, the journal")
     options = parser.parse_args(words)
-    if strange := set(options.places) - set(PLACES):
-        parser.error(f"no such place: {', '.join(sorted(strange))}; there are {', '.join(PLACES)}")
+    if strange := set(options.places) - {*PLACES, *INSIDE, NFS}:
+        parser.error(f"no such place: {', '.join(sorted(strange))}; there are {', '.join((*PLACES, NFS))}")
     # The threads of clients and servers are not the seed's to order: it only says what is tried, not what happens.
     random.seed(options.seed)
-    failed = [
-        place for place in options.places or PLACES if not soak(place, options.seconds, options.seed, options.keep)
-    ]
-    return 1 if failed else 0
+    places = options.places or (*PLACES, NFS)
+    passed = [soak(place, options.seconds, options.seed, options.keep) for place in places]
+    return 0 if all(passed) else 1
 
 
 def soak(where: str, seconds: float, seed: int, keep: Path | None) -> bool:
+    if where == NFS:
+        return soak_on_nfs(seconds, seed)
     home, began = Path(tempfile.mkdtemp(prefix=f"zotctl-soak-{where}-")), time.monotonic()
     try:
-        with PLACES[where](home) as place:
+        with (PLACES | INSIDE)[where](home) as place:
             journal = everything_at_once(home, place, seconds)
     except pytest.skip.Exception as error:
         print(f"## {where}: not run, it {error}\n", flush=True)
@@ -49,6 +55,18 @@ def soak(where: str, seconds: float, seed: int, keep: Path | None) -> bool:
         shutil.move(home, keep / home.name)
     shutil.rmtree(home, ignore_errors=True)
     return not journal.failures
+
+
+def soak_on_nfs(seconds: float, seed: int) -> bool:
+    """In a kernel of its own."""
+    command = (sys.executable, "-m", "tests.soak", *INSIDE, "--seconds", str(seconds), "--seed", str(seed))
+    try:
+        code, told = OwnKernel().run(command, timeout=seconds + LONGEST_S)
+    except pytest.skip.Exception as error:
+        print(f"## {NFS}: not run, it {error}\n", flush=True)
+        return True
+    print(told.replace("## inside", f"## {NFS}"), flush=True)
+    return code == 0
 
 
 def verdict(where: str, journal: Journal, took: float, seed: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,10 +14,11 @@ from pathlib import Path
 from tests import buckets
 from tests.http.serving import WITHOUT_JOBS
 from tests.mounts import mounted
+from tests.nfs.kernel import LEASE_S, NFSD
 from tests.object_proxy import LOST, Proxy, one_in
 from tests.soak.network import Network
 from tests.soak.troubles import FULL, Troubles
-from tests.tools import present
+from tests.tools import present, program
 
 FAULT_IN = 150
 """One request in so many to an object store has a fault."""
@@ -31,6 +33,8 @@ class Place:
 
     delay = 6.0
     servers = 2
+    apart = True
+    """Whether servers are to be cut off from clients."""
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
@@ -122,25 +126,39 @@ class Directories(Place):
         return list(self._roots.values())
 
 
-class Mounts(Place):
-    """One store that each server sees through a mount of its own, as hosts do that share a network file system."""
+class OnNfs(Place):
+    """One store on NFS that each server sees as a host of its own (`tests/nfs/kernel.py`). Hosts lose the NFS server,
+    which restarts now and then, for less than the time after which it would take their locks away."""
 
-    unlikely = ("dedupe 0",)
+    delay = 25.0
+    apart = False
+    unlikely = ("dedupe 0", "gc 0")
 
-    def __init__(self, mounts: Sequence[Path], sufferings: Sequence[Suffering] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._roots = [mount / "root" for mount in mounts]
-        self._sufferings = sufferings
-        self._roots[0].mkdir()
+        self._mounts = [Path(mount) for mount in os.environ["ZOTCTL_NFS"].split(":")]
+        (self._mounts[0] / "root").mkdir()
 
     def address(self, number: int) -> str:
-        return str(self._roots[number % len(self._roots)])
+        return str(self._mounts[number % len(self._mounts)] / "root")
 
     def directories(self) -> list[Path]:
-        return self._roots[:1]
+        return [self._mounts[0] / "root"]
 
     def sufferings(self) -> Sequence[Suffering]:
-        return self._sufferings
+        return (self._cut_off, self._cut_off, self._restart)
+
+    def _cut_off(self) -> str:
+        host, seconds = random.choice(self._mounts).name, random.choice((0.5, 2, LEASE_S / 3))
+        run("ip", "link", "set", host, "down")
+        time.sleep(seconds)
+        run("ip", "link", "set", host, "up")
+        return f"host {host} lost the NFS server for {seconds:.1f} s"
+
+    def _restart(self) -> str:
+        run("rpc.nfsd", "0")
+        run("rpc.nfsd", *NFSD)
+        return "NFS server restarted"
 
 
 class InBucket(Place):
@@ -232,10 +250,20 @@ def in_pooled_bucket(home: Path) -> Iterator[Place]:
         yield place
 
 
+@contextmanager
+def on_nfs(home: Path) -> Iterator[Place]:
+    yield OnNfs()
+
+
+def run(*words: str) -> None:
+    subprocess.run([program(words[0]), *words[1:]], check=True, capture_output=True)
+
+
 PLACES = {
     "directory": in_directory,
     "directories": in_directories,
     "bucket": in_bucket,
     "pool": in_pooled_bucket,
 }
-"""What a soak may be asked for by name."""
+"""What a soak may be asked for by name, beside `nfs`, which is `INSIDE` in a kernel of its own."""
+INSIDE = {"inside": on_nfs}

@@ -30,7 +30,7 @@ WANTED = ("pushed quick", "pushed slow", "pushed reserved", "pulled", "imported"
 def everything_at_once(home: Path, place: Place, seconds: float) -> Journal:
     """For so many seconds, and some more until each of `WANTED` has happened. What went wrong is in the journal."""
     journal = Journal(home)
-    apart = network.Network(place.servers) if network.possible() else None
+    apart = network.Network(place.servers) if place.apart and network.possible() else None
     if apart:
         place.join(apart)
     fleet = Fleet(home, place, journal, apart)

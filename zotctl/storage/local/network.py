@@ -33,17 +33,24 @@ _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 class NetworkDriver(LocalDriver):
     """A `LocalDriver` that believes neither a cache nor the first error.
 
+    Before a name is asked for, its directory is opened: that makes an NFS client compare the directory with the
+    server's and look changed names up anew. Without it, an open of a file that a process of this host holds open, as
+    each worker holds the index.json that it has read, is answered by the client alone, also when another host has
+    replaced the file.
+
     What it can't tell from its own work counts as success: a `link` to a name that already leads to the same inode, a
     `mkdir`, `rmdir` or `unlink` that another process did at the same moment. So no protocol may take the success of
     these for a lock.
     """
 
     def stat(self, key: str) -> Info:
-        """By open(2) and fstat(2), which ask the server."""
+        """By open(2) and fstat(2) of a name that was looked up anew."""
+        self._refresh(parent(key))
         return self._afresh(key, self._look)
 
     def open(self, key: str) -> LocalReader:
-        """Asked twice before it is NotFound."""
+        """Looked up anew, and asked twice before it is NotFound."""
+        self._refresh(parent(key))
         return self._afresh(key, super().open)
 
     def create(self, key: str) -> LocalWriter:
@@ -51,7 +58,8 @@ class NetworkDriver(LocalDriver):
         return self._afresh(key, super().create)
 
     def append(self, key: str, *, create: bool = True) -> LocalWriter:
-        """Asked twice before it is NotFound."""
+        """Looked up anew, and asked twice before it is NotFound."""
+        self._refresh(parent(key))
         return self._afresh(key, partial(super().append, create=create))
 
     def scan(self, key: str) -> list[Entry]:
@@ -109,7 +117,7 @@ class NetworkDriver(LocalDriver):
         return self._settle(lambda: step(key), made)
 
     def _look(self, key: str) -> Info:
-        """`open` makes an NFS client ask the server (close-to-open); `stat` may come from its cache."""
+        """`open` makes an NFS client ask the server for attributes (close-to-open); `stat` may come from its cache."""
         path = self._path(key)
         try:
             fd = os.open(path, _OPEN_TO_LOOK)
