@@ -1,7 +1,7 @@
 """Which states a power cut may leave, from a log of driver calls (docs/design/proof.md#power-cuts).
 
-What was not flushed may be gone: the data of a file (all, half or none of it is there), and the names in a
-directory. Three kinds of file system:
+What was not flushed may be gone: the data of a file (all, half or none of it is there, of each or of one alone), and
+the names in a directory. Three kinds of file system:
 
 - `journal`: names go in the order in which they were made, and a flush takes all before it (ext4, xfs);
 - `log`: the same, but a flushed directory may overtake older changes elsewhere (btrfs);
@@ -13,7 +13,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from random import Random
+from typing import Any, ClassVar, cast
 
 from tests.doubles.filesystem import MemoryDriver
 from zotctl.storage.driver import Buffer, Checkpoint, Driver, Info, Lock, Reader, Writer
@@ -22,6 +23,10 @@ from zotctl.storage.wrappers import WrappedDriver
 MODELS = ("journal", "log", "any")
 DATA = ("whole", "half", "none")
 """How much of the bytes that were not flushed is there."""
+ALONE = 3
+"""So many of the files with bytes that were not flushed, the latest, are also tried as the only one that is empty."""
+SUBSETS = 4
+"""And so many subsets of the loose changes of names, by chance."""
 RECENT = 15
 """Where any change may be missing: so many of the last ones are tried."""
 
@@ -60,6 +65,8 @@ class World:
     flushed: set[int] = field(default_factory=set)
     """Which changes a flush has taken."""
     last_flush: int = 0
+    made: ClassVar[int] = 0
+    """States that were given out, by all worlds."""
 
     def look(self, key: str) -> int:
         found = 0
@@ -97,13 +104,20 @@ class World:
         seen = set() if seen is None else seen
         for kept in self._kept(model):
             names = self._names(kept)
-            whole = all(self.files[ino].body == self.files[ino].flushed for ino in names.values() if ino in self.files)
-            for data in DATA[:1] if whole else DATA:
-                tree = {key: self._content(ino, data) for key, ino in names.items()}
+            for data in self._data({ino for ino in names.values() if ino in self.files}):
+                tree = {key: self._content(ino, data.get(ino, data[0])) for key, ino in names.items()}
                 mark = hash(frozenset(tree.items()))
                 if mark not in seen:
                     seen.add(mark)
+                    World.made += 1
                     yield _driver(tree)
+
+    def _data(self, there: set[int]) -> Iterator[dict[int, str]]:
+        """How much of each file is there; 0: of all others."""
+        loose = sorted(ino for ino in there if self.files[ino].body != self.files[ino].flushed)
+        yield from ({0: data} for data in (DATA if loose else DATA[:1]))
+        if len(loose) > 1:
+            yield from ({0: "whole", ino: "none"} for ino in loose[-ALONE:])
 
     def _kept(self, model: str) -> Iterator[set[int]]:
         everything = range(len(self.changes))
@@ -119,6 +133,9 @@ class World:
             for one in loose[-RECENT:]:
                 yield set(everything) - {one}
                 yield self.flushed | {one}
+            dice = Random(len(self.changes))
+            for _ in range(SUBSETS if len(loose) > 2 else 0):
+                yield self.flushed | {one for one in loose if dice.random() < 0.5}
 
     def _content(self, ino: int, data: str) -> bytes | None:
         return None if ino in self.directories else self.files[ino].after_cut(data)

@@ -14,7 +14,9 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faultproof.checks import Files, faults_of, files_in, tags
 from tests.faultproof.powercut import Watched
 from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import BlobUploadUnknown
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
+from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports.job import import_layout
@@ -335,3 +337,87 @@ def test_a_compacted_history_is_the_old_one_or_the_new_one(
     assert len(states) > 1, "nothing was compacted"
     for body in states:
         assert str(last) in {json.loads(line)["d"] for line in body.split()}, body
+
+
+@COMMITS
+@pytest.mark.parametrize("model", ["journal", "any"])
+def test_a_mirror_never_lacks_what_its_source_has(tmp_path: Path, commit: bool, model: str) -> None:
+    """Neither while it adds nor while it removes; and what goes leaves its bytes to gc."""
+    world = World(commit=commit, model=model)
+    push_image(world.store(), "a", "kept", seed="one", layers=1)
+    push_image(world.store(), "a", "gone", seed="two", layers=1)
+    world.settle("a")
+    images.lay_out(tmp_path / "a", IMAGE, [images.row(IMAGE, "kept")])
+    lost = world.driver.look
+    world.driver.look = lambda state: lost(state) or _lacks(state, "kept")
+    world.watch()
+    options = ImportOptions(mirror=True)
+    run("import-layout", world.store(), lambda run: import_layout(run, str(tmp_path), options))
+    assert set(tags(files_in(world.driver.inner), "a")) == {"kept"}  # type: ignore[arg-type]
+    assert world.driver.faults == []
+    assert world.driver.looked > 3
+
+
+def _lacks(state: MemoryDriver, tag: str) -> list[str]:
+    there = tags(files_in(state), "a").get(tag)
+    return [] if there == str(IMAGE.digest) else [f"{tag} leads to {there}"]
+
+
+OWN = {
+    "scrub": lambda store: run("scrub", store, lambda run: scrub(run, ScrubOptions())),
+    "gc": lambda store: collect(store, 3600.0),
+    "verify": lambda store: run("verify", store, lambda run: verify(run, VerifyOptions(deep=True))),
+}
+"""Jobs, of which some keep notes of their own below .zotctl."""
+MOST_STATES = 40
+
+
+@pytest.mark.parametrize("job", OWN)
+def test_a_job_bears_what_a_cut_has_left_of_its_own_notes(job: str) -> None:
+    """Whatever is missing or torn, it and all other jobs end well the next time, and nothing is lost."""
+    world = World(commit=False, model="any")
+    push_image(world.store(), "a", "v1", seed="one", layers=1)
+    push_image(world.store(), "a", "v1", seed="two", layers=1)
+    OWN[job](world.store())
+    world.settle("a")
+    left: list[MemoryDriver] = []
+    world.driver.look = lambda state: left.append(state) or []
+    world.watch()
+    for _ in range(2):
+        assert OWN[job](world.store()).exit_code == 0
+    for state in left[:: len(left) // MOST_STATES + 1]:
+        for name, again in OWN.items():
+            report = again(store_over(state))
+            assert (name, report.exit_code, report.errors) == (name, 0, [])
+        assert not world.lost(state)
+
+
+@pytest.mark.parametrize("model", ["journal", "log", "any"])
+def test_a_session_has_the_bytes_that_it_says_or_is_gone(model: str) -> None:
+    """After a cut in the middle of an upload: who goes on from the offset that the server tells publishes the blob."""
+    body = bytes(range(256)) * 40
+    world, left = World(commit=False, model=model), list[MemoryDriver]()
+    world.driver.look = lambda state: left.append(state) or []
+    repository = world.store().repository_for_push("a")
+    world.watch()
+    session = repository.start_upload()
+    for start in range(0, len(body), 4000):
+        with repository.resume_upload(session) as upload:
+            upload.write([body[start : start + 4000]])
+            upload.save()
+    assert len(left) > 10
+    resumed = 0
+    for state in left:
+        again = store_over(state).repository_for_push("a")
+        try:
+            offset = again.upload_offset(session)
+        except BlobUploadUnknown:
+            continue
+        with again.resume_upload(session) as upload:
+            assert upload.offset == offset
+            upload.write([body[offset:]])
+            upload.finish(digest_of(body))
+        with again.open_blob(digest_of(body)) as reader:
+            assert reader.read_at(0, len(body)) == body
+        resumed += 1
+    assert resumed > 3

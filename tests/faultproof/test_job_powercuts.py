@@ -27,6 +27,7 @@ from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports import job, sources
+from zotctl.jobs.imports.export import ExportOptions, export
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.report import Report
@@ -308,7 +309,30 @@ class LinkMove(Move):
     options: ClassVar[dict[str, Any]] = {"link": True, "move": True}
 
 
-JOBS = (Import, Link, Move, LinkMove, Dedupe, Undo, Repair, Heal, Collect, Restore, Compact)
+class Export(Import):
+    """An archive that was told of is there and whole; until then it has no name, or that of the run."""
+
+    @staticmethod
+    def archive(place: Place) -> Path:
+        return place.root.with_name(f"{place.root.name}-archives") / "store.tar"
+
+    def prepare(self, place: Place) -> None:
+        self.archive(place).parent.mkdir()
+        super().prepare(place)
+
+    def act(self, place: Place) -> None:
+        options = ExportOptions(str(self.archive(place)), overwrite=True)
+        report = run("import-layout", place.store(), lambda run: export(run, str(place.source), options))
+        self.told = report.exit_code == 0
+        self.body = self.archive(place).read_bytes() if self.told else b""
+
+    def faults(self, place: Place) -> list[str]:
+        archive = self.archive(place)
+        body = archive.read_bytes() if archive.exists() else None
+        return [] if body == self.body or not self.told else [f"the archive has {body and len(body)} bytes"]
+
+
+JOBS = (Import, Link, Move, LinkMove, Export, Dedupe, Undo, Repair, Heal, Collect, Restore, Compact)
 
 
 @pytest.fixture(params=["ext4", "xfs"], scope="module")

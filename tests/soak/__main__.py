@@ -28,7 +28,9 @@ def main(words: list[str]) -> int:
     parser.add_argument("places", nargs="*", metavar="PLACE", help=", ".join((*PLACES, NFS)))
     parser.add_argument("--seconds", type=float, default=1800, help="of each; default 1800")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--keep", type=Path, help="a directory for what a failure leaves: logs, reports, the journal")
+    parser.add_argument(
+        "--keep", type=Path, help="a directory for what a failure leaves: logs, reports, journal, store"
+    )
     options = parser.parse_args(words)
     if strange := set(options.places) - {*PLACES, *INSIDE, NFS}:
         parser.error(f"no such place: {', '.join(sorted(strange))}; there are {', '.join((*PLACES, NFS))}")
@@ -41,11 +43,13 @@ def main(words: list[str]) -> int:
 
 def soak(where: str, seconds: float, seed: int, keep: Path | None) -> bool:
     if where == NFS:
-        return soak_on_nfs(seconds, seed)
+        return soak_on_nfs(seconds, seed, keep)
     home, began = Path(tempfile.mkdtemp(prefix=f"zotctl-soak-{where}-")), time.monotonic()
     try:
         with (PLACES | INSIDE)[where](home) as place:
             journal = everything_at_once(home, place, seconds)
+            for root in place.directories() if journal.failures and keep else ():
+                shutil.copytree(root, home / "store" / root.name, symlinks=True)
     except pytest.skip.Exception as error:
         print(f"## {where}: not run, it {error}\n", flush=True)
         return True
@@ -57,9 +61,10 @@ def soak(where: str, seconds: float, seed: int, keep: Path | None) -> bool:
     return not journal.failures
 
 
-def soak_on_nfs(seconds: float, seed: int) -> bool:
+def soak_on_nfs(seconds: float, seed: int, keep: Path | None) -> bool:
     """In a kernel of its own."""
-    command = (sys.executable, "-m", "tests.soak", *INSIDE, "--seconds", str(seconds), "--seed", str(seed))
+    command = [sys.executable, "-m", "tests.soak", *INSIDE, "--seconds", str(seconds), "--seed", str(seed)]
+    command += ["--keep", str(keep.resolve())] if keep else []
     try:
         code, told = OwnKernel().run(command, timeout=seconds + LONGEST_S)
     except pytest.skip.Exception as error:

@@ -6,11 +6,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 from tests.soak import network
-from tests.soak.actors import Contender, Importer, Puller, Pusher, World
+from tests.soak.actors import REPOSITORIES, Contender, Importer, Puller, Pusher, World
 from tests.soak.chaos import Chaos
 from tests.soak.fleet import Fleet, Jobs
 from tests.soak.journal import Journal
@@ -39,6 +41,8 @@ def everything_at_once(home: Path, place: Place, seconds: float) -> Journal:
     world, chaos = World(fleet, jobs, journal, place.delay, wanted), Chaos(fleet, jobs, journal, place)
     try:
         rush(world, chaos, home, place, seconds)
+        if journal.failures:
+            tell_lists(world)
         place.recover()
         check(world, place, home)
         for code in fleet.stop():
@@ -78,6 +82,15 @@ def rush(world: World, chaos: Chaos, home: Path, place: Place, seconds: float) -
         for what in world.wanted:
             if not counts[what]:
                 world.journal.fail("never happened", what)
+
+
+def tell_lists(world: World) -> None:
+    """Which tags each server has, for who looks for a failure."""
+    for server in world.fleet.servers:
+        for name in REPOSITORIES:
+            with suppress(httpx.HTTPError):
+                answer = httpx.get(f"{server.url}/v2/{name}/tags/list", timeout=30, trust_env=False)
+                world.journal.note("server", str(server.process.pid), name, answer.text)
 
 
 @contextmanager
