@@ -21,7 +21,7 @@ import httpx
 
 from tests.buckets import Bucket
 
-START = 60.0
+START = 180.0
 _MUTANT = "import runpy, tests.mutants.hook; runpy.run_module('zotctl.cli', run_name='__main__', alter_sys=True)"
 PROGRAM = ["-c", _MUTANT] if "ZOTCTL_MUTANT" in os.environ else ["-m", "zotctl.cli"]
 """What a mutant changes is changed in the server too."""

@@ -86,7 +86,7 @@ class OwnKernel:
 
     def _init(self, command: Sequence[str], home: str, environ: dict[str, str]) -> str:
         kept = {key: text for key, text in os.environ.items() if key in ("PATH", "LANG", "CI", "PYTHONPATH")}
-        kept |= {"HOME": home, "TMPDIR": home, "ZOTCTL_NFS": ":".join(map(str, MOUNTS)), **environ}
+        kept |= {"HOME": home, "TMPDIR": home, "NFS_MOUNTS": ":".join(map(str, MOUNTS)), **environ}
         return _INIT.format(
             home=home,
             path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

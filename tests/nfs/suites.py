@@ -19,7 +19,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, probe
 
-MOUNTS = [Path(mount) for mount in os.environ["ZOTCTL_NFS"].split(":")]
+MOUNTS = [Path(mount) for mount in os.environ["NFS_MOUNTS"].split(":")]
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ class OnNfs(Place):
 
     def __init__(self) -> None:
         super().__init__()
-        self._mounts = [Path(mount) for mount in os.environ["ZOTCTL_NFS"].split(":")]
+        self._mounts = [Path(mount) for mount in os.environ["NFS_MOUNTS"].split(":")]
         (self._mounts[0] / "root").mkdir()
 
     def address(self, number: int) -> str:
