@@ -61,7 +61,8 @@ from zotctl.oci.readings import irregular_descriptor, may_reference
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.objects.replies import ErrorReply, error_of, object_of, page_of, result_of, undeleted
 from zotctl.storage.facts import facts_of
-from zotctl.storage.index import annotations_of, parse_index, why_nameless
+from zotctl.storage.index import parse_index
+from zotctl.storage.rows import annotations_of, why_nameless
 from zotctl.web.health import health
 from zotctl.web.images import image_page
 from zotctl.web.render import render as write_page

@@ -27,8 +27,8 @@ MUTANTS = [
         "I4",
         "what the other program took away goes",
         "storage/index.py",
-        "if row.digest is not None and _key(row) in gone:",
-        "if row.digest is None and _key(row) in gone:",
+        "if row.digest is not None and key_of(row) in gone:",
+        "if row.digest is None and key_of(row) in gone:",
         SWAPPING + "test_i4_what_it_took_away_and_moved_is_done_too_and_ours_wins_where_both_changed",
     ),
     Mutant(

@@ -44,7 +44,7 @@ MUTANTS = [
         kinds.CLAIMS,
         "I5",
         "a row in which programs read different digests names none",
-        "storage/index.py",
+        "storage/rows.py",
         "if raw.count(b'\"') != _quotes(fields) and irregular_descriptor(raw) is not None:",
         "if False:",
         "tests/storage/test_storage_index.py::test_i5_a_row_in_which_programs_read_different_things_names_no_digest",

@@ -12,9 +12,10 @@ from zotctl.oci.media_types import is_index
 from zotctl.oci.reference import OLAREG_SUBJECT, DigestTag, digest_key, digest_tag
 from zotctl.storage.facts import Fault, ManifestFacts
 from zotctl.storage.graph import reach
-from zotctl.storage.index import Index, Row, annotations_of
+from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
+from zotctl.storage.rows import Row, annotations_of
 
 MARK_ROUNDS = 10
 """How often a repository with faults is marked again while clients change it."""

@@ -13,7 +13,7 @@ from zotctl.config import Keep, KeepTags, Policy, Retention
 from zotctl.config.globs import matches
 from zotctl.jobs.reachable import Attachments, Reachable
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import Row
+from zotctl.storage.rows import Row
 
 
 @dataclass(frozen=True)

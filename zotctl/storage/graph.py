@@ -41,6 +41,7 @@ from zotctl.storage.facts import (
 )
 from zotctl.storage.index import Index
 from zotctl.storage.multimap import Multimap
+from zotctl.storage.names import Ids
 
 if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
@@ -313,7 +314,7 @@ class RepositoryGraph:
         """What this process has not read itself."""
         self._mutex = threading.RLock()
         self._seen: tuple[Index, int] | None = None
-        self._rows: dict[str, tuple[int, ...]] = {}
+        self._rows: dict[str, Ids] = {}
         self._states: dict[str, Generation | None] = {}
         """Of the files that could not be read; None: there was none."""
         self._verified: Lru[str, int] = Lru(SIZES_KEPT)
@@ -369,7 +370,7 @@ class RepositoryGraph:
         self._graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
         if recalled is not None:
             recalled.keep(self._graph.known)
-        self._graph.before, self._rows = None, dict(index.digests)
+        self._graph.before, self._rows = None, index.digests
         self._note(index)
 
     def _recall(self, manifests: int) -> Recalled | None:

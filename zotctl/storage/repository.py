@@ -384,7 +384,7 @@ class Repository:
                 if looked[child.digest].leaf is None and child.digest not in draft:
                     draft.put(parse_digest(child.digest), child.size, child.media_type)
             nonlocal put_right
-            put_right = any(is_wrong(row.media_type) for row in draft.rows_of(manifest.digest))
+            put_right = any(map(is_wrong, draft.media_types_of(manifest.digest)))
             draft.put(manifest.digest, manifest.size, manifest.media_type, tags, is_wrong)
             # Before the rename: a collector must not find the row and go by an older push.
             self.root.history.note(self.name, "push", manifest.digest, before, user=user)

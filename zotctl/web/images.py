@@ -127,7 +127,7 @@ def image_page(repository: Repository, reference: str) -> ImagePage:
         size=_size(manifest, platforms),
         trouble=next(filter(None, troubles), ""),
         tags=tags[:MOST_SHOWN],
-        more_tags=max(0, len(repository.index().digests.get(digest, ())) - MOST_SHOWN),
+        more_tags=max(0, repository.index().count_of(digest) - MOST_SHOWN),
         platforms=platforms,
         config=part,
         layers=layers,

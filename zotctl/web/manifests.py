@@ -12,7 +12,7 @@ from zotctl.storage import Repository, keys
 from zotctl.storage.facts import Content, Reference, Unusable
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.history import Timeline
-from zotctl.storage.index import Row
+from zotctl.storage.rows import Row
 from zotctl.web import words
 from zotctl.web.platforms import platform_of
 

@@ -24,9 +24,10 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, read, scan_or_empty
 from zotctl.storage.facts import ManifestFacts, Reference
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
-from zotctl.storage.index import Index, why_nameless
+from zotctl.storage.index import Index
 from zotctl.storage.multimap import Multimap
 from zotctl.storage.root import Root
+from zotctl.storage.rows import why_nameless
 
 LEFTOVER_AGE_S = 3600.0
 """How old a temporary file is when it counts as left over."""

@@ -17,7 +17,8 @@ from zotctl.oci.media_types import OCI_INDEX, is_artifact, is_docker, is_index
 from zotctl.oci.readings import irregular_descriptor
 from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME
 from zotctl.storage.facts import ManifestFacts
-from zotctl.storage.index import Index, Row
+from zotctl.storage.index import Index
+from zotctl.storage.rows import Row
 
 # annotations.md, org.opencontainers.image.ref.name: "A valid reference matches the following grammar"
 _NAME_PART = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"

@@ -30,7 +30,7 @@ from zotctl.oci.reference import (
 )
 from zotctl.storage.facts import ManifestFacts
 from zotctl.storage.history import EVENT_STEP_S
-from zotctl.storage.index import Row, annotations_of, with_media_type
+from zotctl.storage.rows import Row, annotations_of, with_media_type
 
 CREATED = "org.opencontainers.image.created"
 OLAREG_HISTORY = "org.olareg.history"

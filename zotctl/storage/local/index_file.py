@@ -27,11 +27,12 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, read
 from zotctl.storage.file_identity import FileIdentity, same_file
-from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, Row, empty_index, parse_index
+from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, parse_index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
+from zotctl.storage.rows import Row
 
 LARGEST_LAYOUT_BYTES = 4096
 FOREIGN_WRITE_TIMEOUT_S = 2.0

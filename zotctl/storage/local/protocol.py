@@ -12,7 +12,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
-from zotctl.storage.index import Index, Row
+from zotctl.storage.index import Index
 from zotctl.storage.local.blobs import LocalBlobs, Pool
 from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
@@ -25,6 +25,7 @@ from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, StoreProtocol, Transaction, no_answer
+from zotctl.storage.rows import Row
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
