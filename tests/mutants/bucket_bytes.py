@@ -265,8 +265,8 @@ MUTANTS = [
         "I2",
         "a manifest whose bytes are known is looked for once in half a minute",
         "storage/bucket/blobs.py",
-        "if known is not None and self._reservations.believes(digest, known):",
-        "if known is not None:",
+        "return known is not None and self._reservations.believes(digest, known)",
+        "return known is not None",
         GONE + "test_a_manifest_that_went_is_404_though_its_bytes_are_known",
     ),
     Mutant(

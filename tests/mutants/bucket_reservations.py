@@ -320,8 +320,8 @@ MUTANTS = [
         "I2",
         "a mark voids the manifest that was seen",
         "storage/bucket/blobs.py",
-        "if known is not None and self._reservations.believes(digest, known):",
-        "if known is not None and looked.at < known.at + 30:",
+        "return known is not None and self._reservations.believes(digest, known)",
+        "return known is not None and self._reservations.begin_look(digest).at < known.at + 30",
         GONE + "test_a_manifest_that_is_marked_is_404_though_its_bytes_are_known",
     ),
     Mutant(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests import images
 from tests.clocks import Hand
-from tests.counting import Counted, Rounds
+from tests.counting import Counted, Intercepted, Rounds
 from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_root, bucket_store, push_image
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown
@@ -65,7 +65,7 @@ def push(store: Store, name: str, tag: str) -> None:
 
 
 def test_a_first_small_push(threads: ThreadPoolExecutor) -> None:
-    """Of each blob HEAD 1, POST 1, PATCH 1, PUT 3 (reservation, intents, blob); the first one 3 more for its layout; of
+    """Of each blob HEAD 1, POST 1, PATCH 1, PUT 3 (reservation, intents, blob); the first one 2 more for its layout; of
     the manifest 4 (as it is; it and what it names; intents; index.json)."""
     objects = Rounds(MemoryObjects())
     store = bucket_store(objects, threads=threads)
@@ -73,10 +73,91 @@ def test_a_first_small_push(threads: ThreadPoolExecutor) -> None:
     push(store, "a", "v1")
     settle(store)
     assert len(objects.taken()) <= 28
-    assert objects.rounds() <= 9 + 6 + 4 + 2  # the sessions of the two are removed meanwhile
+    assert objects.rounds() <= 8 + 6 + 4 + 2  # the sessions of the two are removed meanwhile
     push(store, "a", "v2")
     assert len(objects.taken()) <= 6
     assert objects.rounds() <= 3
+
+
+class Waited(Rounds):
+    """No client waits until what is over was removed."""
+
+    def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if name != "delete":
+            return super().request(name, call, *args, **options)
+        return cast(Intercepted, self.inner).inner.delete(*args)
+
+
+def push_body(store: Store, body: bytes) -> None:
+    with suppress(BlobUnknown):
+        store.repository("new").blob(digest_of(body))
+        return
+    repository = store.repository_for_push("new")
+    upload_id = repository.start_upload()
+    with repository.resume_upload(upload_id) as upload:
+        upload.write([body])
+        upload.save()
+    with repository.resume_upload(upload_id) as upload:
+        upload.finish(digest_of(body))
+
+
+def test_an_image_of_ten_layers_takes_twelve_rounds() -> None:
+    """Its blobs are pushed side by side, so that one counts for all: HEAD, POST, PATCH, and in its PUT two for the
+    layout, reservation, intents, blob. Then the manifest: as it is; it and what it names; intents; index.json."""
+    made = images.image("large", layers=10)
+    with ThreadPoolExecutor(24) as threads:
+        objects = Waited(MemoryObjects())
+        store = bucket_store(objects, threads=threads)
+        protocol_of(store)
+        push_body(store, made.blobs[0])
+        blob = objects.rounds()
+        for body in made.blobs[1:]:
+            push_body(store, body)
+        objects.rounds()
+        with suppress(ManifestUnknown):
+            store.repository("new").manifest("v1")
+        store.repository_for_push("new").put_manifest(
+            check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v1"]
+        )
+        assert (blob, objects.rounds()) == (8, 4)
+
+
+def test_a_pull_by_tag_takes_one_round(threads: ThreadPoolExecutor) -> None:
+    """Also when it is long ago that this process has seen the manifest."""
+    clock, objects = Hand(), Rounds(MemoryObjects(), 0.02)
+    store = bucket_store(objects, clock, threads=threads)
+    made = push_image(store, "a", "v1")
+    settle(store)
+    for later, requests in ((0, ["get"]), (60, ["get", "head"]), (1, ["get"])):
+        clock.at += later
+        store.repository("a").manifest("v1")
+        objects.taken(), objects.rounds()
+        clock.at += later
+        assert store.repository("a").manifest("v1").digest == made
+        assert (sorted(objects.taken()), objects.rounds()) == (requests, 1)
+
+
+def test_of_many_first_pushes_one_makes_the_layout(threads: ThreadPoolExecutor) -> None:
+    objects = Rounds(MemoryObjects())
+    indexes = protocol_of(bucket_store(objects, threads=threads)).indexes
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(lambda _: indexes.ensure("a"), range(8)))
+    assert sorted(objects.taken()) == ["get", "put", "put", "put"]
+
+
+def test_an_index_that_came_since_it_was_looked_for_is_not_replaced() -> None:
+    clock, objects = Hand(), Counted(MemoryObjects())
+    one, two = (protocol_of(bucket_store(objects, clock)).indexes for _ in range(2))
+    for name in ("a", "b"):
+        one.foresee(name)
+        two.ensure(name)
+    objects.taken()
+    one.ensure("a")
+    assert one.read("a").generation == two.read("a").generation
+    clock.at += 60.0
+    objects.taken()
+    one.ensure("b")
+    assert objects.taken() == ["get"]  # what was seen a minute ago says nothing
 
 
 def test_what_is_asked_for_and_absent_takes_one_round(threads: ThreadPoolExecutor) -> None:

@@ -391,6 +391,10 @@ class StoreProtocol(ABC):
         the first failure, after which no other call begins. A call may itself call `each`."""
         return [call() for call in calls]
 
+    def read_for(self, name: str, reference: str) -> Snapshot:
+        """The index.json of a repository, of which this manifest is wanted. Raises NotFound, LayoutInvalid."""
+        return self.indexes.read(name)
+
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What an earlier process remembered of a repository with so many manifests; to be called before any of them is
         read. None: nothing."""

@@ -105,16 +105,21 @@ class Repository:
         """The rows of its index.json. Not to be changed. Raises NameUnknown."""
         return self._seen().index
 
-    def _seen(self) -> Snapshot:
-        snapshot = self._look()
+    def _seen(self, reference: str = "") -> Snapshot:
+        """`reference`: the manifest that is wanted of it."""
+        snapshot = self._look(reference)
         if snapshot is None:
             raise NameUnknown(f"no repository {self.name} here", self.name)
         return snapshot
 
-    def _look(self) -> Snapshot | None:
+    def _look(self, reference: str = "") -> Snapshot | None:
         if not self._looked:
             with suppress(NotFound):
-                self._snapshot = self.root.protocol.indexes.read(self.name, wait=self._wait)
+                protocol = self.root.protocol
+                if protocol.index_costs_request and reference:
+                    self._snapshot = protocol.read_for(self.name, reference)
+                else:
+                    self._snapshot = protocol.indexes.read(self.name, wait=self._wait)
             self._looked = True
         return self._snapshot
 
@@ -290,7 +295,7 @@ class Repository:
 
     def manifest(self, reference: str) -> StoredManifest:
         """By tag or digest. Raises ManifestUnknown, also when its bytes are missing or damaged."""
-        row = self._seen().index.find(reference)
+        row = self._seen(reference).index.find(reference)
         digest, media_type = (row.digest, row.media_type) if row else self._child(reference)
         if digest is None:
             raise ManifestUnknown(f"no manifest {reference} in {self.name}", reference)

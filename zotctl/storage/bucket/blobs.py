@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound, StorageError
 from zotctl.oci.digest import Digest, is_stub
@@ -27,6 +28,8 @@ REDIRECT_MIN_BYTES = 64 << 10
 """A smaller blob is sent sooner than a client asks a second time."""
 KNOWN_REDIRECTS = 100_000
 KNOWN_MANIFESTS = 100_000
+
+T = TypeVar("T")
 
 _Key = tuple[str, str, Digest]
 """A repository, its epoch, and a digest: what is known under it is void when something was deleted there."""
@@ -115,12 +118,16 @@ class BucketBlobs(Blobs):
         self._manifests.put(key, looked)
         return reader
 
+    def believes(self, name: str, digest: Digest) -> bool:
+        """Was this manifest read, written or seen within `BELIEVED_FOR_S`?"""
+        known = self._manifests.get(self._key(name, digest))
+        return known is not None and self._reservations.believes(digest, known)
+
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
-        """From memory if the manifest was read, written or seen within `BELIEVED_FOR_S`; else by HEAD."""
-        looked, key = self._reservations.begin_look(digest), self._key(name, digest)
-        known = self._manifests.get(key)
-        if known is not None and self._reservations.believes(digest, known):
+        """From memory if it `believes` so; else by HEAD."""
+        if self.believes(name, digest):
             return True
+        looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         for place in (keys.blob(name, digest), *([keys.shared(digest)] if self._context.pooled else [])):
             found = self._context.head(place)
             if found is not None and found.size == size and not self._damaged.has(digest, found):
@@ -196,6 +203,15 @@ class BucketBlobs(Blobs):
         self._redirected.drop(self._key(name, digest))
 
     # -- publishing -----------------------------------------------------------------------------
+
+    def begin(self, name: str, start: Callable[[], T]) -> T:
+        """The first request of an upload, and beside it a look for the repository that its blob is for."""
+        if self._indexes.knows(name):
+            return start()
+        found: list[T] = []
+        calls: list[Callable[[], None]] = [lambda: found.append(start()), partial(self._indexes.foresee, name)]
+        self._context.each(calls)
+        return found[0]
 
     def publish(self, name: str, digest: Digest, make: Callable[[str], Object], *, new: bool = False) -> Object:
         """Reserve, let `make` write verified bytes under their key, and remove the mark of damage."""

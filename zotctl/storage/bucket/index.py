@@ -7,8 +7,9 @@ them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -32,8 +33,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
 KNOWN_NAMES = 100_000
 KNOWN_GLANCES = 1000
 GLANCE_LIFETIME_S = 0.005
-"""How long a glance counts, or as long as its request took, if that is longer."""
+"""How long a glance counts, or for three times what its request took, if that is longer: another one follows (P2)."""
+ABSENT_FOR_S = 10.0
+"""How long an index.json that was not there is created without another look."""
 COMMIT_TIMEOUT_S = 30.0
+CREATED_AT_ONCE = 16
+"""Repositories that one process creates side by side, at the most."""
 
 NO_ETAG = "no ETag"
 """The beginning of the generation of an index.json without an ETag, which can only be read."""
@@ -61,6 +66,9 @@ class IndexObjects:
         self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
         """Repositories whose index.json this process has seen."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)
+        self._absent: Lru[str, float] = Lru(KNOWN_GLANCES)
+        """When there was none. A hint: what was created since is not replaced."""
+        self._creating = [threading.Lock() for _ in range(CREATED_AT_ONCE)] if context.threads is not None else []
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
         """The index.json now: one request, without a body if this process knows it. Raises NotFound, LayoutInvalid."""
@@ -91,7 +99,7 @@ class IndexObjects:
         began = self._context.clock.elapsed()
         with suppress(NotFound, LayoutInvalid):
             seen, now = self.read(name), self._context.clock.elapsed()
-            self._glances.put(name, (seen, now + max(now - began, GLANCE_LIFETIME_S)))
+            self._glances.put(name, (seen, now + max(3 * (now - began), GLANCE_LIFETIME_S)))
 
     def _glanced(self, name: str) -> Snapshot | None:
         """The result of a glance; None: there was none, or another process may have committed since."""
@@ -134,11 +142,31 @@ class IndexObjects:
             self._context.clock.sleep(pause * self._context.clock.jitter())
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
+    def known(self, name: str) -> Snapshot | None:
+        """As it was read the last time, if that is remembered."""
+        return self._cache.get(name)
+
+    def knows(self, name: str) -> bool:
+        """Has this process seen its index.json?"""
+        return self._known.get(name) is not None
+
+    def foresee(self, name: str) -> None:
+        """Look for it beside another request, so that `ensure` need not. Raises only what that would raise."""
+        now = self._context.clock.elapsed()
+        if self._before(name) is None:
+            self._absent.put(name, now)
+
     def ensure(self, name: str) -> None:
         """Before the first bytes of a repository, make sure that it has an index.json whose epoch this process knows.
-        Costs no request afterwards."""
-        while self._known.get(name) is None and self._before(name) is None:
-            self._create(name)
+        Costs no request afterwards. Of several threads one creates it, and the others wait."""
+        if not self.knows(name):
+            with self._creating[hash(name) % CREATED_AT_ONCE] if self._creating else nullcontext():
+                seen = self._absent.get(name)
+                self._absent.drop(name)
+                absent = seen is not None and self._context.clock.elapsed() < seen + ABSENT_FOR_S
+                while not self.knows(name) and (absent or self._before(name) is None):
+                    self._create(name)
+                    absent = False
 
     def _create(self, name: str) -> None:
         """Create an empty repository: a process that was frozen for a day, while the repository came and went, must not

@@ -28,7 +28,7 @@ from zotctl.storage.bucket.uploads.sessions import BucketUploads
 from zotctl.storage.driver import Info
 from zotctl.storage.graph import AllGraphs, ManifestGraph
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Change, Outcome, Recalled, StoreProtocol, no_answer
+from zotctl.storage.protocol import Change, Outcome, Recalled, Snapshot, StoreProtocol, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -110,6 +110,19 @@ class BucketProtocol(StoreProtocol):
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Side by side in the threads of the context; without any, one after the other."""
         return self.context.each(calls)
+
+    def read_for(self, name: str, reference: str) -> Snapshot:
+        """With it comes, beside it, a look whether the manifest is there that had this name when it was read the last
+        time: mostly it is the one that is wanted."""
+        known = self.indexes.known(name)
+        row = known.index.find(reference) if known is not None else None
+        if row is None or row.digest is None or self.blobs.believes(name, row.digest):
+            return self.indexes.read(name)
+        found: list[Snapshot] = []
+        look = partial(self.blobs.still_has, name, row.digest, row.size)
+        calls: list[Callable[[], object]] = [lambda: found.append(self.indexes.read(name)), look]
+        self.context.each(calls)
+        return found[0]
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What is kept in `.zotctl/gc/facts/`, by a GET and a LIST; None for a repository of few manifests."""

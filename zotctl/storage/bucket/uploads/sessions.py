@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ class BucketUploads:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         known = self._fresh(name, algorithm, owner)
         session = replace(known.session, token=self.context.clock.token())
-        known.session = self.store(session, session.trailer())
+        known.session = self.blobs.begin(name, partial(self.store, session, session.trailer()))
         self._keep(known)
         return session.id
 
