@@ -10,6 +10,26 @@ RECHECKS = "tests/jobs/test_gc_bucket_rechecks.py::"
 
 MUTANTS = [
     Mutant(
+        "looks-by-many-pages",
+        kinds.DELETES,
+        "C5",
+        "what is looked at again is believed from one page of a list only",
+        "jobs/bucket/looks.py",
+        "        if number == PAGE_KEYS:",
+        "        if False:",
+        "tests/jobs/test_gc_bucket_looks.py::test_a_list_tells_what_heads_do[300]",
+    ),
+    Mutant(
+        "recheck-of-reservations-forgotten",
+        kinds.DELETES,
+        "C5",
+        "a reservation that was made anew since the plan is seen in the list",
+        "jobs/bucket/deletion.py",
+        "            now = {held: seen[held]} if held in seen else {}",
+        "            now = dict(each.reservations)",
+        "tests/jobs/test_gc_bucket_looks.py::test_c5_what_was_reserved_meanwhile_is_seen_in_a_list",
+    ),
+    Mutant(
         "pool-takes-errors-for-an-empty-repository",
         kinds.FAULTS,
         "I5",

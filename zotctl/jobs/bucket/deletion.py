@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
+from zotctl.jobs.bucket.looks import look_at
 from zotctl.jobs.reachable import ReachableBlobs
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
@@ -148,13 +149,20 @@ class Deletion:
 
     def recheck(self) -> None:
         """C5. A push that reserved it since C1 has written a reservation; a later one sees the intent."""
-        looks = self._context.each([partial(self._is_as_it_was, each) for each in self._left])
+        own = [each for each in self._left if each.name]
+        seen = look_at(
+            self._context,
+            [(keys.reservation(each.digest, each.name), each.digest) for each in own]
+            + [(each.blob.key, each.digest) for each in own if each.blob is not None],
+        )
+        looks = self._context.each([partial(self._is_as_it_was, each, seen) for each in self._left])
         self._left = [each for each, same in zip(self._left, looks, strict=True) if same]
 
-    def _is_as_it_was(self, each: Candidate) -> bool:
+    def _is_as_it_was(self, each: Candidate, seen: Mapping[str, Object]) -> bool:
+        """`seen`: what was found of those that lie in repositories."""
         if each.name:
             held = keys.reservation(each.digest, each.name)
-            now = {held: found} if (found := self._context.head(held)) is not None else {}
+            now = {held: seen[held]} if held in seen else {}
         else:
             now = {found.key: found for found in self._objects.list(keys.reservations(each.digest))}
         then = {**each.reservations, **each.kept}
@@ -165,7 +173,7 @@ class Deletion:
         copies = (keys.blob(keys.reserved_for(reservation), each.digest) for reservation in each.kept)
         return (
             now.keys() == then.keys()
-            and _same(self._context.head(each.blob.key), each.blob)
+            and _same(seen.get(each.blob.key) if each.name else self._context.head(each.blob.key), each.blob)
             and all(self._context.head(copy) is not None for copy in copies)
         )
 

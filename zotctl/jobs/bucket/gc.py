@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -17,6 +17,7 @@ from zotctl.errors import ConfigError, NotFound, StorageError, Unsupported, Zotc
 from zotctl.jobs.ages import JUST_BEGUN_S
 from zotctl.jobs.bucket.deletion import Batches, Candidate
 from zotctl.jobs.bucket.eligibility import ROUNDING_S, SHARED_BY_ZOT, Ahead, Eligibility, FirstUnreachable, Reached
+from zotctl.jobs.bucket.looks import look_at
 from zotctl.jobs.bucket.pool import Shared
 from zotctl.jobs.gc import GcOptions, Planner, note_purged
 from zotctl.jobs.reachable import Reachable
@@ -193,7 +194,8 @@ class BucketCollector:
         self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
         garbage = [(digest, found) for digest, found in stored if digest not in marks.reachable]
         due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
-        found = self._context.each([partial(self._candidate, name, seen, *each) for each in due])
+        reservations = look_at(self._context, [(keys.reservation(digest, name), digest) for digest, _ in due])
+        found = [self._candidate(name, seen, digest, blob, reservations) for digest, blob in due]
         self._take(seen, [one for one in found if one is not None])
 
     def _is_whole(self, digest: Digest, found: Object) -> bool:
@@ -207,9 +209,11 @@ class BucketCollector:
         self._eligibility.tell(name, seen, digest, blob)
         return self._eligibility.is_due(seen, blob.key) and not self._is_shared_by_zot()
 
-    def _candidate(self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object) -> Candidate | None:
+    def _candidate(
+        self, name: str, seen: FirstUnreachable, digest: Digest, blob: Object, reservations: Mapping[str, Object]
+    ) -> Candidate | None:
         """None: it may have been reserved since."""
-        reservation = self._context.head(keys.reservation(digest, name))
+        reservation = reservations.get(keys.reservation(digest, name))
         found = [blob, reservation] if reservation else [blob]
         old = all(self._eligibility.is_old(name, one) for one in found)
         if old and self._eligibility.is_unasked(seen, blob.key, found):
