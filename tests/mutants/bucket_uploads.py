@@ -9,6 +9,17 @@ STEPS = "tests/storage/test_bucket_upload_steps.py::"
 
 MUTANTS = [
     Mutant(
+        "session-of-mixed-metadata",
+        kinds.SESSIONS,
+        "I2",
+        "metadata of a session count with the bytes that have their token",
+        "storage/bucket/uploads/sessions.py",
+        "            if token == session.token:",
+        "            if True:",
+        "tests/storage/test_bucket_mixed_reads.py"
+        "::test_i2_an_upload_is_not_gone_on_with_by_the_metadata_of_an_older_state",
+    ),
+    Mutant(
         "bytes-that-start-elsewhere",
         kinds.SESSIONS,
         "I2",

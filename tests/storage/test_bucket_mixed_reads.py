@@ -10,6 +10,8 @@ import pytest
 from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_store, push_image
 from zotctl.errors import Unavailable
+from zotctl.oci.digest import digest_of
+from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.objects.states import MOST_READS, read_state
 from zotctl.storage.driver import Buffer
@@ -88,3 +90,52 @@ def test_a_store_that_never_answers_twice_alike_is_given_up() -> None:
     with pytest.raises(Unavailable, match=r"^x: the object store"):
         read_state(objects, "x")
     assert objects.gets == MOST_READS
+
+
+class TornMetadata(MemoryObjects):
+    """The first read after each write has the metadata from before it, with the ETag and the bytes of now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets = 0
+        self._before: dict[str, Any] = {}
+
+    def put(self, key: str, body: Buffer, **options: Any) -> str:
+        before = self.stored.get(key)
+        etag = super().put(key, body, **options)
+        if before is not None:
+            self._before[key] = before.metadata
+        return etag
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        got = super().get(key, unless=unless)
+        if got is not None and key in self._before:
+            return got[0]._replace(metadata=self._before.pop(key)), got[1]
+        return got
+
+
+@pytest.mark.parametrize("pieces", [(b"a" * 1000, b"b" * 1000), (b"", b"\xff" * 1000)])
+def test_i2_an_upload_is_not_gone_on_with_by_the_metadata_of_an_older_state(pieces: tuple[bytes, ...]) -> None:
+    objects = TornMetadata()
+    one, two = (bucket_store(objects).repository_for_push("app") for _ in range(2))
+    upload_id = one.start_upload()
+    for piece in pieces:
+        with one.resume_upload(upload_id) as upload:
+            upload.write([piece])
+            upload.save()
+    body = b"".join(pieces)
+    with two.resume_upload(upload_id) as upload:
+        assert upload.offset == len(body)
+        upload.finish(digest_of(body))
+    with two.open_blob(digest_of(body)) as reader:
+        assert reader.read_at(0, 5000) == body
+
+
+def test_an_upload_whose_metadata_never_fit_is_given_up() -> None:
+    objects = MemoryObjects()
+    one, two = (bucket_store(objects).repository_for_push("app") for _ in range(2))
+    upload_id = one.start_upload()
+    key = keys.session(upload_id)
+    objects.stored[key] = objects.stored[key]._replace(metadata={"name": "app", "token": "another"})
+    with pytest.raises(Unavailable, match="metadata"):
+        two.resume_upload(upload_id)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.counting import Intercepted
 from tests.object_faults import HALF, FaultyObjects, StillClock
 from tests.storage.uploading import (
     PART,
@@ -40,7 +42,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects import multipart
 from zotctl.storage.bucket.objects.retry import Retrying
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, Objects
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.bucket.uploads.buffer import TRAILER_BYTES, MemoryBudget, UploadBuffer
 from zotctl.storage.clock import Clock
@@ -877,6 +879,28 @@ def test_chunks_that_are_alike_are_sent_once() -> None:
     finish(process, upload_id, digest_of(body + body[:100]), b"")
     assert world.objects.sent < len(body) + 2 * chunk + 10_000
     world.check(body + body[:100])
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_what_was_hashed_as_it_came_is_not_hashed_to_be_stored(algorithm: str) -> None:
+    """Each session is told the SHA-256 of its body, if that is known: which has to be the right one."""
+    world, told = World(), list[bool]()
+
+    class Told(Intercepted):
+        def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            if name == "put" and str(args[0]).startswith(keys.UPLOADS):
+                told.append(bool(options["sha256"]))
+                assert options["sha256"] in ("", hashlib.sha256(args[1]).hexdigest())
+            return call(*args, **options)
+
+    process = world.process(cast(Objects, Told(world.memory)))
+    upload_id = process.uploads.start("a", algorithm)
+    body = random_bytes(4 * PART)
+    for start in range(0, len(body), PART):
+        patch(process, upload_id, body[start : start + PART])
+    finish(process, upload_id, digest_of(body, "sha256"), b"")
+    assert world.content(digest_of(body)) == body
+    assert told[:3] == [False, algorithm == "sha256", algorithm == "sha256"]
 
 
 @pytest.mark.parametrize("chunks", [(3, 3), (8, 7), (10, 10, 10, 4), (9, 9, 16, 9), (8, 8, 8, 8, 8), (5, 5, 5, 20)])

@@ -22,6 +22,10 @@ class Hash(Protocol):
         """The hash of all bytes so far, in lower case."""
         ...
 
+    def copy(self) -> Hash:
+        """One that goes on from here by itself."""
+        ...
+
 
 _HASHES: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 if find_spec("blake3"):

@@ -18,13 +18,13 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from zotctl.errors import BlobUploadUnknown, Changed, NotFound, StorageError, UploadConflict
+from zotctl.errors import BlobUploadUnknown, Changed, NotFound, StorageError, Unavailable, UploadConflict
 from zotctl.oci.digest import new_hash
 from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.objects.states import read_state
+from zotctl.storage.bucket.objects.states import MOST_READS, read_state
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget, UploadBuffer
 from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, unknown
 from zotctl.storage.driver import Buffer
@@ -122,15 +122,7 @@ class BucketUploads:
     def load(self, name: str, upload_id: str, known: KnownUpload | None = None) -> KnownUpload:
         """As it is stored now. Its hash is that of `known`, if no request has continued it since then. Raises
         BlobUploadUnknown, Busy."""
-        try:
-            got = read_state(self.context.objects, keys.session(upload_id))
-        except NotFound as error:
-            raise unknown(upload_id) from error
-        assert got is not None
-        session, body = _owned(got[0], name), memoryview(got[1])
-        content = body[: session.tail]
-        *etags, _ = bytes(body[session.tail :]).decode().split("\n")
-        session = replace(session, etags=tuple(etags))
+        session, content = self._read(name, upload_id)
         same = known is not None and known.session.etag == session.etag
         if session.stage is Stage.DIRECT and not same:
             # The request that completes it must have hashed every part of it: begin again.
@@ -139,23 +131,41 @@ class BucketUploads:
         part = session.part if session.multipart else self.budget.part
         while not session.multipart and 2 * part < session.tail:
             part *= 2
-        buffer = UploadBuffer(self.budget, part, in_parts=bool(etags))
+        buffer = UploadBuffer(self.budget, part, in_parts=bool(session.etags))
         buffer.load(content)
         if known is not None and same:
             return KnownUpload(session, buffer, known.algorithm, known.hash)
         algorithm = parse_upload_id(upload_id).algorithm
-        if etags:
+        if session.etags:
             return KnownUpload(session, buffer, algorithm, None)
         hashed = new_hash(algorithm)
         hashed.update(content)
         return KnownUpload(session, buffer, algorithm, hashed)
 
-    def store(self, session: StoredUpload, body: Buffer) -> StoredUpload:
+    def _read(self, name: str, upload_id: str) -> tuple[StoredUpload, memoryview]:
+        """The session and its tail, of one state: some gateways answer a read beside a write with the metadata of
+        another one than the bytes and their ETag (`states`). The token is in both."""
+        for _ in range(MOST_READS):
+            try:
+                got = read_state(self.context.objects, keys.session(upload_id))
+            except NotFound as error:
+                raise unknown(upload_id) from error
+            assert got is not None
+            session, body = _owned(got[0], name), memoryview(got[1])
+            *etags, token = bytes(body[session.tail :]).decode(errors="replace").split("\n")
+            if token == session.token:
+                return replace(session, etags=tuple(etags)), body[: session.tail]
+        raise Unavailable(f"upload {upload_id}: the object store answers with metadata of another state; try again")
+
+    def store(self, session: StoredUpload, body: Buffer, sha256: str = "") -> StoredUpload:
         """Replace what is there, which must be what `session` was read from, so that two requests never write one
-        session. Raises Changed, Unavailable, and BlobUploadUnknown if it is purged by now."""
+        session. `sha256` of `body`, if it is known. Raises Changed, Unavailable, and BlobUploadUnknown if it is purged
+        by now."""
         key, match = keys.session(session.id), session.etag
         try:
-            etag = self.context.objects.put(key, body, match=match, absent=not match, metadata=session.metadata())
+            etag = self.context.objects.put(
+                key, body, match=match, absent=not match, metadata=session.metadata(), sha256=sha256
+            )
         except Changed:
             if not match:  # no other request knows its id: it was stored, and purged while this process was frozen
                 raise unknown(session.id) from None

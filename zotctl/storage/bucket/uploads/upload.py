@@ -168,6 +168,7 @@ class BucketUpload(UploadSession):
         self._hash, self._hashed_by, self._unhashed = known.hash, known.algorithm, 0
         self._kept = len(known.buffer)
         """Bytes of the buffer that the stored session has, too."""
+        self._sha256_of_kept = known.hash.copy() if known.hash is not None and known.algorithm == "sha256" else None
         self._parts = self._parts_of(known.session) if known.session.multipart else None
         self.offset = known.session.offset
 
@@ -317,7 +318,7 @@ class BucketUpload(UploadSession):
                 digest = self._digest(self._hashed_by)
                 session = replace(self._session, offset=self.offset, digest=digest, etags=etags)
                 self._store(session, len(self._buffer))
-                self._kept = len(self._buffer)
+                self._kept, self._sha256_of_kept = len(self._buffer), None
                 return
             except Changed as error:
                 if self._current:
@@ -338,9 +339,23 @@ class BucketUpload(UploadSession):
     def _store(self, session: StoredUpload, tail: int) -> None:
         """Store the session with `tail` bytes of the buffer. Raises Changed."""
         session = replace(session, token=self._context.clock.token(), tail=tail)
-        with self._buffer.with_trailer(tail, session.trailer()) as body:
-            self._session = self._uploads.store(session, body)
+        trailer = session.trailer()
+        with self._buffer.with_trailer(tail, trailer) as body:
+            self._session = self._uploads.store(session, body, self._sha256(tail, trailer))
         self._current, self._stored_at = True, self._context.clock.elapsed()
+
+    def _sha256(self, tail: int, trailer: bytes) -> str:
+        """Of the first bytes of the blob, `tail` of them, and what follows them in a session; "" if they would have to
+        be hashed for it."""
+        if self._buffer.in_parts:
+            return ""
+        known = self._hash if self._hashed_by == "sha256" and tail == self.offset - self._unhashed else None
+        known = known or (self._sha256_of_kept if tail == self._kept else None)
+        if known is None:
+            return ""
+        state = known.copy()
+        state.update(trailer)
+        return state.hexdigest()
 
     def _renew(self, *, again: bool = False) -> None:
         """Store the session again if it is half a window old, since collectors forget what no client continues."""
