@@ -9,6 +9,16 @@ STEPS = "tests/storage/test_bucket_upload_steps.py::"
 
 MUTANTS = [
     Mutant(
+        "mixed-read-that-comes-twice",
+        kinds.SESSIONS,
+        "I4",
+        "bytes that have not the ETag which the store makes of bytes do not count for coming twice",
+        "storage/bucket/objects/states.py",
+        "equal == (MOST_READS if _hashing.get(objects) else EQUAL_READS)",
+        "equal == EQUAL_READS",
+        "tests/storage/test_bucket_mixed_reads.py::test_no_tag_is_lost_when_two_servers_push_in_turns[2]",
+    ),
+    Mutant(
         "session-of-mixed-metadata",
         kinds.SESSIONS,
         "I2",

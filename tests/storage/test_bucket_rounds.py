@@ -79,6 +79,10 @@ def test_a_first_small_push(threads: ThreadPoolExecutor) -> None:
     assert objects.rounds() <= 3
 
 
+LINGER_S = 0.15
+"""Of a request, so that those which are asked for side by side begin before the first has its answer."""
+
+
 class Waited(Rounds):
     """No client waits until what is over was removed."""
 
@@ -106,14 +110,15 @@ def test_an_image_of_ten_layers_takes_twelve_rounds() -> None:
     layout, reservation, intents, blob. Then the manifest: as it is; it and what it names; intents; index.json."""
     made = images.image("large", layers=10)
     with ThreadPoolExecutor(24) as threads:
-        objects = Waited(MemoryObjects())
-        store = bucket_store(objects, threads=threads)
+        objects = Waited(MemoryObjects(), LINGER_S)
+        store, lingering = bucket_store(objects, threads=threads), cast(Any, objects.inner)
         protocol_of(store)
         push_body(store, made.blobs[0])
-        blob = objects.rounds()
+        blob, lingering._linger = objects.rounds(), 0.0
         for body in made.blobs[1:]:
             push_body(store, body)
         objects.rounds()
+        lingering._linger = LINGER_S
         with suppress(ManifestUnknown):
             store.repository("new").manifest("v1")
         store.repository_for_push("new").put_manifest(

@@ -18,6 +18,7 @@ from zotctl.storage.bucket.index import IndexObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.multipart import digest_of_object
 from zotctl.storage.bucket.objects.seam import Object, info_of
+from zotctl.storage.bucket.objects.states import note_put
 from zotctl.storage.bucket.pool import ZotStubs
 from zotctl.storage.bucket.reservations import Look, Reservations
 from zotctl.storage.cache import Lru
@@ -233,6 +234,7 @@ class BucketBlobs(Blobs):
         looked = self._reservations.begin_look(digest)
         sha256 = digest.encoded if digest.algorithm == "sha256" else ""
         etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)
+        note_put(self._context.objects, etag, body)
         while self._intents.wait_out([place]):
             since = self._reservations.now(name)
             etag = self._context.objects.put(place, body, sha256=sha256, metadata=PUSHED_METADATA)

@@ -18,7 +18,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.layout import LAYOUT_BYTES
 from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
-from zotctl.storage.bucket.objects.states import read_state
+from zotctl.storage.bucket.objects.states import note_put, read_state
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, parse_index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
@@ -203,6 +203,7 @@ class IndexObjects:
         except Changed:
             return False
         draft.dirty = False
+        note_put(self._context.objects, etag, sent.body)
         self._remember(name, draft, etag)
         return True
 

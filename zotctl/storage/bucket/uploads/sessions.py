@@ -24,7 +24,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
-from zotctl.storage.bucket.objects.states import MOST_READS, read_state
+from zotctl.storage.bucket.objects.states import MOST_READS, note_put, read_state
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget, UploadBuffer
 from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, unknown
 from zotctl.storage.driver import Buffer
@@ -170,6 +170,7 @@ class BucketUploads:
             if not match:  # no other request knows its id: it was stored, and purged while this process was frozen
                 raise unknown(session.id) from None
             raise
+        note_put(self.context.objects, etag, body)
         return replace(session, etag=etag)
 
     # -- claims ---------------------------------------------------------------------------------
