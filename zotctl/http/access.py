@@ -26,7 +26,8 @@ class AccessLog:
         self._log, self._row = log, row
         audit = logging.getLogger(AUDIT)
         self._audit = audit if audit.handlers else None
-        self._logs = self._audit is not None or log.isEnabledFor(logging.INFO)
+        self._tells = log.isEnabledFor(logging.INFO)
+        self._logs = self._audit is not None or self._tells
         self.enabled = self._logs or row is not None
 
     def write(self, request: Request, answer: Answer, seconds: float) -> None:
@@ -40,7 +41,8 @@ class AccessLog:
             return
         fields = _fields(request, answer, seconds)
         message = f"{request.method} {fields['path']} {answer.status}"
-        tell(self._log, message, fields)
+        if self._tells:
+            tell(self._log, message, fields)
         if self._audit is not None and request.method not in _READS:
             self._audit.info("%s", message, extra={"fields": fields})
 
