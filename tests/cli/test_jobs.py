@@ -334,17 +334,28 @@ def test_gc_says_by_its_code_that_the_audit_file_could_not_be_written(tmp_path: 
     assert "the audit file /dev/full can't be written" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_job_with_its_report(tmp_path: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("ignored", "numbers", "code"),
+    [
+        ("", [signal.SIGHUP], 129),
+        ("", [signal.SIGTERM], 143),
+        ("INT", [signal.SIGINT], 130),  # as a shell does for what it begins with &
+        ("HUP", [signal.SIGHUP, signal.SIGTERM], 143),  # as nohup does
+    ],
+)
+def test_a_signal_ends_a_job_with_its_report(
+    tmp_path: Path, ignored: str, numbers: list[signal.Signals], code: int
+) -> None:
     """SIGHUP, too: a terminal that is closed must not leave half an archive."""
     lay_out(tmp_path / "s", "app", images.image(), "1")
     words = ["import-layout", str(tmp_path / "s"), "--to", str(tmp_path / "a.tar"), "--rate", "1B", "--json"]
-    command = [sys.executable, "-m", "zotctl", *words]
+    command = ["sh", "-c", f'trap "" {ignored or 0}; exec "$@"', "sh", sys.executable, "-m", "zotctl", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
         until = time.monotonic() + 60
         while not list(tmp_path.glob("a.tar.part")) and time.monotonic() < until:
             time.sleep(0.02)
-        job.send_signal(number)
+        for number in numbers:
+            job.send_signal(number)
         told, _ = job.communicate(timeout=60)
     assert job.returncode == code and json.loads(told)["errors"][0]["error"] == "Interrupted"
     assert os.listdir(tmp_path) == ["s"]

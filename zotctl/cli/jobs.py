@@ -438,12 +438,12 @@ def _write_page(path: str, report: Report, run: Run | None, sink: RememberingSin
 
 def _stop_on_signals() -> None:
     """SIGTERM, SIGINT, and SIGHUP of a terminal that is closed end the run, with its report; the second one ends the
-    process. Not what is ignored, as by nohup."""
+    process. Under nohup SIGHUP stays ignored; SIGINT is heard even where a shell began the job in the background."""
     from zotctl.jobs.run import Stopped
 
-    heard = [
-        each for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
-    ]
+    heard = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
 
     def stop(number: int, frame: object) -> None:
         for each in heard:
