@@ -1,6 +1,7 @@
 """What holds for every test: generated examples are the same in each run, so that a red run is one about this change;
-new files have the modes that most people's have, whatever umask the tests were started under; no proxy stands
-between a test and its servers, which are all on this machine; and there is a HOME, which some clients want.
+new files have the modes that most people's have, whatever umask the tests were started under; signals mean what they
+mean in a terminal, under nohup and in the background of a script, too; no proxy stands between a test and its
+servers, which are all on this machine; and there is a HOME, which some clients want.
 
 Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n auto`.
 """
@@ -8,6 +9,7 @@ Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n au
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from threading import Thread
@@ -20,6 +22,9 @@ from hypothesis import settings
 from tests import stores
 
 os.umask(0o022)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HOME", tempfile.gettempdir())
 for variable in ("no_proxy", "NO_PROXY"):
     os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1", "localhost"]))
