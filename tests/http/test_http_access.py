@@ -117,6 +117,28 @@ def test_every_endpoint(server: Server, row: tuple[str, str, str, Need, object])
         assert challenged == (answer.status_code == 401), login
 
 
+def test_what_every_endpoint_needs() -> None:
+    """Said here once more: the table above is asked with what the routes say."""
+    read = {"GET": Need.READ}
+    delete, admission, nothing = {"DELETE": Need.DELETE}, {"GET": Need.ADMISSION}, {"GET": Need.NOTHING}
+    upload = read | delete | {"PATCH": Need.CREATE, "PUT": Need.CREATE}
+    needs: dict[str, dict[str, Need]] = {}
+    for _, method, pattern, needed, _ in routes.ENDPOINTS:
+        needs.setdefault(pattern, {})[method] = needed
+    assert needs == {
+        "/v2/<name>/blobs/<digest>": read | delete | {"HEAD": Need.READ},
+        "/v2/<name>/blobs/uploads/": {"POST": Need.CREATE},
+        "/v2/<name>/blobs/uploads/<id>": upload,
+        "/v2/<name>/manifests/<reference>": read | delete | {"PUT": Need.WRITE},
+        **dict.fromkeys(("/v2/<name>/tags/list", "/v2/<name>/referrers/<digest>"), read),
+        **dict.fromkeys(("/ui/<name>/tags", "/ui/<name>/untagged", "/ui/<name>/manifests/<reference>"), read),
+        **dict.fromkeys(("/", "/v2/", "/v2/_catalog", "/v2/_oci/ext/discover"), admission),
+        **dict.fromkeys(("/livez", "/readyz", "/startupz"), nothing),
+        "/ui/login": {"GET": Need.LOGIN},
+        "/ui/health": {"GET": Need.METRICS},
+    }
+
+
 def test_a_wrong_login_is_refused_also_where_none_is_needed(server: Server) -> None:
     wrong = ["reader:wrong", "eve:eve", ":", "reader", "reader:", ":reader"]
     headers = [f"Basic {b64encode(text.encode()).decode()}" for text in wrong[:2] + wrong[3:]]

@@ -182,6 +182,23 @@ async def _begin_and_fall_silent(seed: int) -> None:
     assert line.lost, f"seed {seed}: {line.connection._wait} without a deadline"
 
 
+async def _send_ahead(count: int) -> Line:
+    """Requests that a client sends at once, while it takes nothing; then it takes all that comes."""
+    line = Line()
+    line.send(b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+    await asyncio.sleep(0)
+    assert line.paused and line.waiting < count * 30_000
+    for _ in range(2 * count):
+        line.take(100_000)
+        await asyncio.sleep(0)
+    return line
+
+
+def test_what_was_sent_ahead_is_answered_when_the_client_takes_bytes_again() -> None:
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        assert runner.run(_send_ahead(10)).confirmed > 10 * 30_000
+
+
 @pytest.mark.parametrize("first", range(0, BEGINNINGS, BEGINNINGS // 4))
 def test_a_client_that_falls_silent_is_cut_off(first: int) -> None:
     with asyncio.Runner(loop_factory=Skipping) as runner:

@@ -104,6 +104,8 @@ def test_referrers(filled: httpx.Client) -> None:
     empty = filled.get(path)
     assert empty.json() == {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     assert empty.headers["content-type"] == OCI_INDEX
+    for unfiltered in (empty, filled.get(f"{path}?artifactType=")):
+        assert "oci-filters-applied" not in unfiltered.headers
     of = {"mediaType": OCI_MANIFEST, "digest": digest(subject), "size": len(subject)}
     for number in range(7):
         kind = "application/vnd.a" if number % 2 else "application/vnd.b+json"

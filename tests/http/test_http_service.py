@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import bcrypt
@@ -21,8 +22,9 @@ from tests.http.serving import digest
 from tests.logins import users_file
 from zotctl.auth.passwords import CHECK_THREADS
 from zotctl.config import AuthConfig, HttpConfig
-from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace
-from zotctl.http import protocol, sockets
+from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace, RangeInvalid
+from zotctl.http import protocol, sockets, uploads
+from zotctl.http.errors import Refused
 from zotctl.http.service import Service
 from zotctl.storage import Store, StoredManifest, WouldBlock, keys
 
@@ -347,6 +349,22 @@ def test_a_small_file_that_is_cut_short_is_an_error_and_no_answer(tmp_path: Path
 
     asked(store, ask)
     assert content.closed
+
+
+def test_a_chunk_that_another_request_came_before_is_out_of_order() -> None:
+    """Between the look at the offset and the lock of the session."""
+    upload = SimpleNamespace(offset=5, ended=[])
+    upload.close = lambda: upload.ended.append("closed")
+    repository = SimpleNamespace(upload_offset=lambda upload_id: 0, resume_upload=lambda upload_id: upload)
+    service: Any = SimpleNamespace(
+        store=SimpleNamespace(repository_for_push=lambda name, wait=True: repository),
+        quotas=SimpleNamespace(check_name=lambda name, wait: None),
+        location=str,
+    )
+    with pytest.raises(Refused) as caught:
+        uploads._resume(service, uploads._Chunk("a", "id", 0, 3))
+    assert isinstance(caught.value.error, RangeInvalid) and dict(caught.value.headers)["Range"] == "0-4"
+    assert upload.ended == ["closed"]
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

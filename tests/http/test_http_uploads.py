@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.http.serving import digest, error_code, push_blob
+from zotctl.storage.keys import parse_upload_id
 
 LARGE = os.urandom(5_000_000)
 SIZES = [0, 1, 1000, 65_536, 65_537, 1 << 20, 5_000_000]
@@ -156,9 +157,13 @@ def test_an_unknown_upload(client: httpx.Client, method: str, bad: str) -> None:
 
 
 def test_an_upload_of_another_repository(client: httpx.Client) -> None:
-    location = begin(client, "up")
-    answer = client.get(location.replace("/v2/up/", "/v2/down/"))
-    assert (answer.status_code, error_code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    location, body = begin(client, "up"), os.urandom(10)
+    for method in ("GET", "PATCH", "PUT", "DELETE"):
+        elsewhere = location.replace("/v2/up/", "/v2/down/")
+        answer = client.request(method, elsewhere, params={"digest": digest(body)}, content=body)
+        assert (answer.status_code, error_code(answer)) == (404, "BLOB_UPLOAD_UNKNOWN")
+    assert client.get(location).headers["range"] == "0-0"
+    check(client, client.put(location, params={"digest": digest(body)}, content=body), body)
 
 
 def test_cancel(client: httpx.Client) -> None:
@@ -173,6 +178,7 @@ def test_mount(client: httpx.Client) -> None:
     made = push_blob(client, "mount/source", b"to be mounted")
     answer = client.post("/v2/mount/target/blobs/uploads/", params={"mount": made, "from": "mount/source"})
     check(client, answer, b"to be mounted")
+    assert answer.headers["location"] == f"/v2/mount/target/blobs/{made}"
     assert client.head(f"/v2/mount/target/blobs/{made}").status_code == 200
 
 
@@ -180,6 +186,12 @@ def test_mount(client: httpx.Client) -> None:
 def test_a_mount_of_no_digest_begins_an_upload(client: httpx.Client, mount: str) -> None:
     location = begin(client, "mount/target", mount=mount, **{"from": "mount/source"})
     check(client, client.put(location, params={"digest": digest(b"x")}, content=b"x"), b"x")
+
+
+def test_what_could_not_be_mounted_is_hashed_as_its_digest_says(client: httpx.Client) -> None:
+    asked = {"mount": digest(b"absent", "sha512"), "from": "mount/source"}
+    upload_id = begin(client, "mount/target", **asked).rpartition("/")[2]
+    assert parse_upload_id(upload_id).algorithm == "sha512"
 
 
 def test_the_end_of_an_upload_that_is_sent_again(client: httpx.Client) -> None:
@@ -215,6 +227,7 @@ def test_a_name_that_is_refused(client: httpx.Client) -> None:
 
 def test_a_post_without_the_slash(client: httpx.Client) -> None:
     assert client.post("/v2/up/blobs/uploads").status_code == 202
+    assert client.post("/v2/up/more/uploads/").status_code == 404
 
 
 def test_content_encoding_is_not_undone(client: httpx.Client) -> None:

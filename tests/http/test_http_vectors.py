@@ -186,6 +186,7 @@ TAKEN: dict[str, tuple[bytes, list[tuple[str, str, bytes]]]] = {
     "trailers": (CHUNKED + b"3\r\nabc\r\n0\r\nVary: *\r\nA: b\r\n\r\n", [("PUT", "/a", b"abc")]),
     "absolute target": (head(line=b"GET http://x:1/a?b HTTP/1.1"), [("GET", "/a", b"")]),
     "absolute target without path": (head(line=b"GET HTTP://x HTTP/1.1"), [("GET", "/", b"")]),
+    "absolute target of a query": (head(line=b"GET http://x?/a HTTP/1.1"), [("GET", "/", b"")]),
     "asterisk": (head(line=b"OPTIONS * HTTP/1.1"), [("OPTIONS", "*", b"")]),
     "no Host in HTTP/1.0": (b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", [("GET", "/a", b"")]),
     "an upgrade that is declined": (

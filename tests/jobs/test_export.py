@@ -282,6 +282,7 @@ def test_damage_ends_it(source: Path, tmp_path: Path, harm: Callable[[Path], Non
     report = written(source, archive, overwrite=True)
     assert report.exit_code == 4, report.document()
     assert [(f.repository, f.digest, f.tags) for f in report.findings] == [("a", digest_of(body), ("v2",))]
+    assert [f.details["source"] for f in report.findings] == [str(source / "a")]
     assert "no archive was written" in report.errors[0]["reason"] and "--only" in report.errors[0]["reason"]
     assert archive.read_bytes() == b"the one before" and not list(tmp_path.glob("*.part"))
     assert written(source, tmp_path / "b.tar", only=["b/**"]).exit_code == 0

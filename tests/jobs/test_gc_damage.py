@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.jobs.schedule import log_report
 from zotctl.oci.digest import digest_of
+from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.facts import DAMAGED_REASON as ASIDE
 
@@ -95,6 +97,29 @@ def test_explain_names_the_manifest_because_of_which_nothing_goes(tmp_path: Path
     blob(tmp_path, "a", IMAGE.manifest).unlink()
     (item,) = explained(tmp_path, "a").items
     assert item["why"] == f"nothing is collected in this repository: {IMAGE.digest}: the manifest is not there"
+
+
+def test_explain_names_all_of_them_each_once(tmp_path: Path) -> None:
+    store, other = store_of(tmp_path), images.image("other")
+    push_image(store, "a", "v1")
+    push_image(store, "a", "v2", seed="other")
+    store.close()
+    for made in (IMAGE, other):
+        blob(tmp_path, "a", made.manifest).unlink()
+    (item,) = explained(tmp_path, "a").items
+    reasons = str(item["why"]).removeprefix("nothing is collected in this repository: ").split("; ")
+    assert sorted(reasons) == sorted(f"{one.digest}: the manifest is not there" for one in (IMAGE, other))
+
+
+def test_explain_names_a_row_that_has_no_digest(tmp_path: Path) -> None:
+    lay_out(tmp_path, "a", IMAGE, "v1")
+    index = tmp_path / "a" / "index.json"
+    document = json.loads(index.read_bytes())
+    document["manifests"].append({"mediaType": OCI_MANIFEST, "digest": "sha256:none", "size": 1})
+    index.write_text(json.dumps(document))
+    (item,) = explained(tmp_path, "a").items
+    assert str(item["why"]).startswith("nothing is collected in this repository: ")
+    assert "sha256:none" in str(item["why"]) and ": : " not in str(item["why"])
 
 
 def test_explain_does_not_deny_what_it_could_not_look_at(tmp_path: Path) -> None:

@@ -49,6 +49,19 @@ def move_to_trash(place: Place, run: str, digest: Digest = STRAY) -> None:
         trash_of(place).add(held, run, [digest])
 
 
+def test_how_much_waits_in_the_trash_is_told_of_all_of_it(place: Place) -> None:
+    """A run on some repositories does not look at that of others."""
+    bodies = {"a": b"stray", "b": b"another stray"}
+    for name, body in bodies.items():
+        push_image(place.store, name, "v1")
+        place.stray(body, name)
+    place.wait(2)
+    told = place.collect(repos=("a",))
+    assert len(place.in_trash()) == 1 and not [key for key in told.summary if key.startswith("in_trash")]
+    told = place.collect()
+    assert told.summary["in_trash"] == 2 and told.summary["in_trash_bytes"] == sum(map(len, bodies.values()))
+
+
 # -- who gets it back -----------------------------------------------------------------------------
 
 
@@ -327,6 +340,23 @@ def test_it_comes_back_where_the_repository_is_gone(place: Place) -> None:
         (place.driver.rmdir if place.driver.stat(key).is_dir else place.driver.unlink)(key)
     assert bring_back(place, f"a@{STRAY}").summary["restored"] == 1
     assert place.store.repository("a").blob(STRAY) == 5
+
+
+def test_what_came_back_for_a_push_that_was_refused_lies_in_a_repository(place: Place) -> None:
+    """Its own was gone: without a layout no collector would find it."""
+    made = images.image("refused")
+    push_image(place.store, "a", "v1")
+    config = place.stray(made.blobs[0])
+    place.wait(2)
+    place.collect()
+    for key in sorted((key for key in place.driver.names if key == "a" or key.startswith("a/")), reverse=True):
+        (place.driver.rmdir if place.driver.stat(key).is_dir else place.driver.unlink)(key)
+    with pytest.raises(ManifestBlobUnknown):
+        place.put(made, "v1")
+    assert place.lies(config) and place.exists(keys.layout("a"))
+    place.wait(2)
+    place.collect()
+    assert not place.lies(config)
 
 
 def both_trashed(place: Place) -> None:

@@ -309,6 +309,12 @@ def test_i14_a_layer_that_comes_twice(store: Store, made: Image, tmp_path: Path,
         refused(store, tmp_path / "a.tar", again, "twice")
 
 
+def test_i14_a_layer_with_the_name_of_something_else(store: Store, made: Image, tmp_path: Path) -> None:
+    found = saved("crane", (made, ["a:1"]))
+    name = next(m[0] for m in found if isinstance(m, tuple) and m[0].endswith(".tar.gz"))
+    refused(store, tmp_path / "a.tar", [(name, b'{"not": "a layer"}'), *found], "twice")
+
+
 @pytest.mark.parametrize(
     "body", [b"{}", b"[]", b"[1]", b'[{"Config": 1}]', b'[{"Config": "a", "Layers": [1]}]', b"[" * 10_000, b"\xff["]
 )

@@ -89,6 +89,15 @@ def test_manifests_and_configs_that_say_it(store: Store, tmp_path: Path) -> None
     assert kept(store) == ["annotated"]
 
 
+@pytest.mark.parametrize("annotations", [None, {}, {CREATED: "yesterday"}])
+def test_annotations_that_say_nothing_leave_it_to_the_config(
+    store: Store, tmp_path: Path, annotations: dict[str, str] | None
+) -> None:
+    new, old = made_in(at(2025), "1", annotations=annotations), made_in(at(2024), "2", annotations=annotations)
+    run_import(store, write_layout(tmp_path / "app", new, old, rows=[row(new, "new"), row(old, "old")]))
+    assert kept(store) == ["new"]
+
+
 def test_an_index_is_as_old_as_its_images(store: Store, tmp_path: Path) -> None:
     new, old = made_in(at(2026), "new"), made_in(at(2024), "old")
     body = images.index([(new.digest, len(new.manifest))])

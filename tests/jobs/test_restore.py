@@ -128,6 +128,21 @@ def test_a_repository_gets_the_tags_back_that_a_policy_took(place: Place) -> Non
     assert place.tags == ["v1", "v2"] and (leads_to(place, "v1"), leads_to(place, "v2")) == (old, new)
 
 
+def test_a_tag_that_came_back_with_its_manifest_is_not_given_twice() -> None:
+    """A policy took both: the manifest is in the trash, the tag in the history."""
+    place = Place("directory")
+    old = place.push("v1", seed="1")
+    place.push("v2", seed="2")
+    while place.store.repository(NAME).tags() != ["v2"] or not list(LocalTrash(place.store.roots[0]).contents()):
+        place.later(1.1)
+        place.collect(keep(1))
+    report = bring_back(place, NAME)
+    assert (report.exit_code, report.errors) == (0, []) and leads_to(place, "v1") == old
+    assert {item["action"] for item in report.items} == {"restore"} and all("tag" not in item for item in report.items)
+    events = [event for event in history_of(place.store, NAME) if event.get("by") == "gc --restore"]
+    assert len(events) == 1
+
+
 def test_a_deleted_repository_comes_back_with_its_tags() -> None:
     place = Place("directory")
     digest, other = place.push("v1", "v2", seed="1"), place.push("v3", seed="2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,12 @@ def test_the_totals_are_what_is_read(root: Path) -> None:
     assert told(root, lambda run: verify(run, deep), read_only=True) == (once, once, "bytes")
     done, total, unit = told(root, lambda run: dedupe(run, DedupeOptions(undo=True, measure=True)))
     assert (done, total) == (one - once, one - once)
+
+
+def test_what_another_tool_has_linked_is_taken_off_the_total(root: Path) -> None:
+    for first in root.glob("a/blobs/sha256/*"):
+        second = root / "b" / first.relative_to(root / "a")
+        second.unlink()
+        os.link(first, second)
+    done, total, unit = told(root, lambda run: dedupe(run, DedupeOptions(measure=True)))
+    assert done == total and unit == "bytes"

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.storage.uploading import PART, World, finish, patch, random_bytes
 from zotctl.errors import BlobUploadUnknown, Busy, Unavailable, UploadConflict
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.sessions import IDLE_S, STORE_WAIT_S
 from zotctl.storage.bucket.uploads.upload import StoredUpload
 
@@ -115,6 +119,26 @@ def test_what_is_no_upload_of_ours_is_not_purged(world: World, directory: str) -
     world.time.at += 100
     assert list(world.one.uploads.purge(50)) == []
     assert f"{directory}/readme" in world.memory.stored
+
+
+def test_an_upload_is_unknown_from_its_end_though_a_thread_has_still_to_discard_it(world: World) -> None:
+    upload_id, waiting = world.one.uploads.start("a", "sha256"), list[Callable[[], None]]()
+    world.one.context.threads = cast(Any, SimpleNamespace(submit=waiting.append))
+    world.one.uploads.discard_soon(world.one.uploads.head("a", upload_id))
+    for ask in (world.one.uploads.offset, world.one.uploads.resume):
+        with pytest.raises(BlobUploadUnknown):
+            ask("a", upload_id)
+    assert world.memory.stored[keys.session(upload_id)], "it is there"
+    waiting.pop()()
+    assert not waiting and world.left() == [] and world.one.uploads._claims == {}
+
+
+def test_a_session_says_in_its_metadata_what_it_is(world: World) -> None:
+    upload_id = world.one.uploads.start("a", "sha256")
+    numbers, words = {"offset": 7, "tail": 3, "part": 4}, ("name", "digest", "target", "multipart", "token")
+    session = StoredUpload(upload_id, etag="e", **numbers, **{word: f"the {word}" for word in words})  # type: ignore[arg-type]
+    for said in (session, *(replace(session, **{key: 0}) for key in numbers)):  # type: ignore[arg-type]
+        assert StoredUpload.parse(Object(keys.session(upload_id), 3, "e", 0, 0, metadata=said.metadata())) == said
 
 
 def test_a_session_is_begun_once(world: World) -> None:

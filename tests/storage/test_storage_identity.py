@@ -500,6 +500,23 @@ def test_one_mark_goes_and_the_others_stay(memory: MemoryDriver, store: Store) -
     assert not bad.has(DIGEST, memory.stat("one")) and bad.has(DIGEST, memory.stat("two"))
 
 
+def test_damage_whose_last_name_went_by_a_clock_ahead_is_kept_from_now_on() -> None:
+    clock = Hand()
+    memory = MemoryDriver(clock=lambda: int(clock.at * 1e9))
+    bad = local_of(store_over(memory, clock=clock).roots[0]).damaged
+    for key in ("gone", "named"):
+        put(memory, key, ROTTEN)
+        with memory.open(key) as reader:
+            assert bad.mark(DIGEST, key, HeldFile(reader))
+    memory.unlink("gone")
+    named = memory.stat("named")
+    clock.at -= 1e7
+    assert bad.sweep(DIGEST, int((clock.at - 100) * 1e9)) == 0
+    clock.at += 200
+    assert bad.sweep(DIGEST, int((clock.at - 100) * 1e9)) == len(ROTTEN)
+    assert memory.stat("named").ctime_ns == named.ctime_ns and bad.has(DIGEST, named)
+
+
 def test_known_damage_is_cleared_from_no_memory(memory: MemoryDriver) -> None:
     """`bad` was empty, and is not within the same tick of the storage's clock."""
     tick = 1_800_000_000 * 10**9
