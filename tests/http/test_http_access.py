@@ -304,6 +304,8 @@ def test_policies_and_passwords_change_on_reload(tmp_path: Path) -> None:
     config = f'[http.auth]\nhtpasswd = "{users}"\n'
     with serving(tmp_path, config=config) as server:
         assert sent(server, "ann", "GET", "/v2/_catalog").status_code == 200
+        assert sent(server, None, "GET", "/v2/").status_code == 401
+        assert sent(server, None, "OPTIONS", "/v2/").status_code == 204, "a preflight, also where nobody else comes in"
         server.config_file.write_text(f"{config}[[http.access_control.repositories]]\npattern = 'x'\n")
         server.send(signal.SIGHUP)
         until(lambda: sent(server, "ann", "POST", "/v2/a/blobs/uploads/").status_code == 403)
@@ -497,6 +499,7 @@ def test_tokens(tmp_path: Path) -> None:
         for method, path, scope in (
             ("GET", "/v2/a/tags/list", "repository:a:pull"),
             ("POST", "/v2/a/blobs/uploads/", "repository:a:pull,push"),
+            ("PUT", "/v2/a/manifests/x", "repository:a:pull,push"),
             ("DELETE", "/v2/a/manifests/x", "repository:a:delete"),
         ):
             answer = sent(server, None, method, path, headers=bearer(b=["pull", "push", "delete"]))

@@ -898,4 +898,21 @@ MUTANTS = [
         "            pass\n",
         OPTIONS + "test_a_connection_of_tls_leaves_nothing_when_it_ends[hello]",
     ),
+    # -- what each endpoint needs
+    _access(
+        "manifest-deleted-by-who-pushes",
+        "a manifest is deleted by those who may delete",
+        "http/routes.py",
+        '"DELETE", _MANIFEST, Need.DELETE,',
+        '"DELETE", _MANIFEST, Need.WRITE,',
+        ACCESS + "test_what_every_endpoint_needs",
+    ),
+    _access(
+        "preflight-with-a-login",
+        "a preflight needs no login",
+        "http/routes.py",
+        "Endpoint(Need.NOTHING, options)",
+        "Endpoint(Need.ADMISSION, options)",
+        ACCESS + "test_policies_and_passwords_change_on_reload",
+    ),
 ]

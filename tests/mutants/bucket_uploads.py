@@ -139,4 +139,14 @@ MUTANTS = [
         "",
         STEPS + "test_what_is_no_upload_of_ours_is_not_purged",
     ),
+    Mutant(
+        "known-until-discarded",
+        kinds.SESSIONS,
+        "I2",
+        "an upload is unknown from its end, though a thread has still to discard it",
+        "storage/bucket/uploads/sessions.py",
+        "            self._claims[session.id] = Claim.DISCARDING\n",
+        "            pass\n",
+        STEPS + "test_an_upload_is_unknown_from_its_end_though_a_thread_has_still_to_discard_it",
+    ),
 ]

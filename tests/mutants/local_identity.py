@@ -498,4 +498,14 @@ MUTANTS = [
         '            yield parse_digest(found.key.removeprefix(prefix).replace("/", ":", 1)), found',
         "tests/storage/test_bucket_tree.py::test_the_empty_object_of_a_folder_is_no_stub",
     ),
+    Mutant(
+        "damage-by-a-clock-ahead",
+        kinds.DELAY,
+        "I6",
+        "damage that is dated ahead is kept from now on, and not until that time",
+        "storage/local/damage.py",
+        "if info.nlink == 1 and is_ahead(",
+        "if False and is_ahead(",
+        f"{HERE}test_damage_whose_last_name_went_by_a_clock_ahead_is_kept_from_now_on",
+    ),
 ]
