@@ -287,11 +287,9 @@ MUTANTS = [
         kinds.OBJECTS,
         "I2",
         "nor is what a manifest contradicts",
-        "storage/bucket/blobs.py",
-        (
-            "        self._damaged.mark(digest, found)\n        self._reservations.forget(name, digest)\n        return False"
-        ),
-        ("        self._damaged.mark(digest, found)\n        return False"),
+        "storage/bucket/damage.py",
+        "        self._context.marked.change(digest)\n        self._context.lost.change(digest)",
+        "        self._context.marked.change(digest)",
         GONE + "test_the_length_that_a_manifest_contradicts_is_not_remembered",
     ),
     Mutant(

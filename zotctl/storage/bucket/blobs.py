@@ -195,7 +195,6 @@ class BucketBlobs(Blobs):
         if found is None or digest_of_object(self._context.objects, found.key, digest.algorithm) == digest:
             return found is not None
         self._damaged.mark(digest, found)
-        self._reservations.forget(name, digest)
         return False
 
     def doubt(self, name: str, digest: Digest) -> None:
