@@ -13,6 +13,7 @@
     │   ├── ManifestInvalid     400 MANIFEST_INVALID
     │   │   ├── TagInvalid      400
     │   │   ├── LayoutInvalid   503 UNAVAILABLE, a directory that is not a valid layout: no client's fault
+    │   │   │   ├── IndexMissing    503 content without an index.json, whose tags are not known
     │   │   │   └── ArchiveDamaged  503 an archive that is cut short or damaged, exit 4
     │   │   ├── ManifestTooLarge 413
     │   │   └── MediaTypeUnknown 400 of a type, or a shape, of which it is not known what it references
@@ -216,6 +217,10 @@ class LayoutInvalid(ManifestInvalid):
     """A directory on the server is not a valid image layout, which is no fault of the client."""
 
     code, status = "UNAVAILABLE", 503
+
+
+class IndexMissing(LayoutInvalid):
+    """A layout has content and no index.json, so what its tags were is not known."""
 
 
 class ArchiveDamaged(LayoutInvalid):

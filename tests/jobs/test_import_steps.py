@@ -19,7 +19,6 @@ from tests.stores import push_image, store_over
 from zotctl.errors import NoSpace
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.job import import_layout
-from zotctl.jobs.imports.sources import MOVED
 from zotctl.jobs.local.jobs import LocalJobs
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
@@ -73,7 +72,7 @@ def test_i4_what_a_tool_wrote_anew_is_not_put_back_over(
     anew = json.dumps({"schemaVersion": 2, "manifests": [row(MADE, "anew")]}).encode()
 
     def write(self: LocalDriver, one: str, other: str) -> None:
-        if aside := other.endswith(f"zotctl-{MOVED}"):
+        if aside := other.endswith("zotctl-moved"):
             document = json.loads(index.read_bytes())
             document["manifests"].append(row(MADE, "new"))
             index.write_text(json.dumps(document))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,8 @@ from tests.conformance.driver_suite import FileSystemSuite
 from tests.conformance.repository_suite import FileRepositorySuite
 from tests.faultproof.checks import REF_NAME
 from tests.stores import push_blob, push_image, store_over
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.run import Run
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, probe
 
@@ -100,3 +104,41 @@ def test_a_blob_is_linked_by_the_other_host(name: str) -> None:
     assert two.repository_for_push("b").mount_blob(two.repository("a"), digest)
     with one.repository("b").open_blob(digest) as reader:
         assert reader.read_at(0, reader.size) == body
+
+
+KILLED = """
+import os, sys, threading
+from tests.stores import push_image, store_over
+from zotctl.storage.local.network import detect
+
+root, name = sys.argv[1:]
+server = os.path.join("/run/disk", os.path.basename(root), name, "index.json")
+
+def die():
+    while os.path.exists(server):
+        pass
+    os._exit(9)
+
+store = store_over(detect(root))
+push_image(store, name, "first")
+threading.Thread(target=die, daemon=True).start()
+for turn in range(20_000):
+    with open(os.path.join(root, name, "index.json"), "rb"):
+        push_image(store, name, "last", seed=str(turn % 7))
+"""
+
+
+def test_a_commit_that_was_killed_between_the_two_requests_is_finished(name: str) -> None:
+    """The client replaces what is open on its host by two. Whether it died between them, as every second does, or after
+    them, nothing that was answered is gone."""
+    names = [f"a{turn}" for turn in range(4)]
+    for one in names:
+        command = (sys.executable, "-c", KILLED, str(MOUNTS[0] / name), one)
+        assert subprocess.run(command, check=False).returncode == 9
+    store = store_over(detect(str(MOUNTS[1] / name)))
+    run = Run("gc", store)
+    report = run.finish(lambda: gc(run, lambda root: GcOptions(delay=3600.0)))
+    assert (report.errors, report.findings) == ([], [])
+    for mount in MOUNTS:
+        found = store_over(detect(str(mount / name)))
+        assert {one: found.repository(one).tags() for one in names} == {one: ["first", "last"] for one in names}

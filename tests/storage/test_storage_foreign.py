@@ -394,16 +394,15 @@ def test_i3_a_layout_whose_making_was_cut_short_is_made_whole_by_a_push(missing:
     assert fresh.repository("app").tags() == ["v1"]
 
 
-@pytest.mark.parametrize("missing", ["index.json", "oci-layout"])
 @pytest.mark.timeout(30)
-def test_i3_a_commit_makes_a_half_made_layout_whole(missing: str, store: Store, root: Path) -> None:
+def test_i3_a_commit_makes_a_half_made_layout_whole(store: Store, root: Path) -> None:
     digest = push_image(store, "app", "v1")
-    (root / "app" / missing).unlink()
+    (root / "app" / "oci-layout").unlink()
     body = images.index([])
     manifest = check_manifest(body, "application/vnd.oci.image.index.v1+json")
     fresh = store_over(LocalDriver(str(root)))
     fresh.repository_for_push("app").put_manifest(manifest, body, ["empty"])
-    assert fresh.repository("app").tags() == (["empty"] if missing == "index.json" else ["empty", "v1"])
+    assert fresh.repository("app").tags() == ["empty", "v1"]
     assert fresh.repository("app").blob(digest)
 
 

@@ -29,7 +29,6 @@ from zotctl.jobs.ages import Ages
 from zotctl.jobs.check.scrub_state import Checked
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.imports.repository import RepositoryImport
-from zotctl.jobs.imports.sources import MOVED
 from zotctl.jobs.local import gc as local_gc
 from zotctl.jobs.local import jobs as local_jobs
 from zotctl.jobs.report import Report
@@ -676,7 +675,7 @@ def test_i4_a_row_that_is_written_while_a_layout_is_moved_stays(
     index, rename = source / "index.json", LocalDriver.rename
 
     def add(self: LocalDriver, one: str, other: str) -> None:
-        if other.endswith(f"zotctl-{MOVED}"):
+        if other.endswith("zotctl-moved"):
             document = json.loads(index.read_bytes())
             document["manifests"].append(images.row(IMAGE, "new"))
             index.write_text(json.dumps(document))

@@ -370,7 +370,7 @@ def test_i1_a_layout_is_made_in_order_under_its_lock() -> None:
 
 def test_i3_a_half_made_layout_gets_its_index() -> None:
     memory = MemoryDriver()
-    push_image(store_over(memory), "a", "v1")
+    make_layout(local_of(store_over(memory).roots[0]).context, "a", "sha256")
     memory.unlink(keys.index("a"))
     make_layout(local_of(store_over(memory).roots[0]).context, "a", "sha256")
     assert json.loads(read(memory, keys.index("a"), 999))["manifests"] == []

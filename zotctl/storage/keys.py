@@ -126,6 +126,11 @@ def index_temp(name: str, token: str) -> str:
     return f"{name}/{INDEX_TEMP_PREFIX}{token}"
 
 
+def index_set_aside(name: str) -> str:
+    """The index.json of a layout of which a `--move` is removing what it has imported."""
+    return index_temp(name, "moved")
+
+
 class Swap(NamedTuple):
     """The name of a file that is swapped with index.json: a token, and the time stamps (nanoseconds) of the new and of
     the old index.json. A file that is left under this name is the one or the other by its own time stamp, or else was

@@ -406,6 +406,10 @@ class StoreProtocol(ABC):
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         """Apply all changes that are not refused as one replacement of index.json, in order."""
 
+    def make_whole(self, name: str) -> None:
+        """Before the first content of a repository: finish a layout that another program has begun, and is empty."""
+        return None
+
     def turn(self, name: str) -> AbstractContextManager[None]:
         """Wait for the turn of this process to change an index.json; changes that come meanwhile go into the same
         commit. Where the commit takes a lock itself, there is nothing to wait for."""

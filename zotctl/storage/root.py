@@ -95,11 +95,13 @@ class Root:
         return True
 
     def refuse_invalid(self, name: str) -> None:
-        """Raise LayoutInvalid for a layout that is not served: its owner has to repair it before a push (I9)."""
+        """Raise LayoutInvalid for a layout that is not served: its owner has to repair it before a push (I9). One that
+        is only begun, and empty, is made whole."""
         try:
             self.protocol.indexes.read(name)
         except NotFound:
-            return
+            if not self.read_only:
+                self.protocol.make_whole(name)
         except LayoutInvalid as error:
             raise LayoutInvalid(
                 f"{name} is damaged on the server and takes no push: {error.message}; `zotctl verify` shows it"

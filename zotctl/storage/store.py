@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from zotctl.errors import Denied, LayoutInvalid, NameUnknown, NotFound, StorageError
+from zotctl.errors import Denied, IndexMissing, LayoutInvalid, NameUnknown, NotFound, StorageError, ZotctlError
 from zotctl.storage.clock import Clock
 from zotctl.storage.protocol import Snapshot, WouldBlock
 from zotctl.storage.repository import Repository
@@ -97,12 +97,14 @@ class Store:
     # -- which root -----------------------------------------------------------------------------
 
     def _find(self, name: str, *, wait: bool) -> tuple[Root, Snapshot] | None:
-        failed: list[tuple[Root, StorageError]] = []
+        failed: list[tuple[Root, ZotctlError]] = []
         for root in self.roots:
             try:
                 return root, root.protocol.indexes.read(name, wait=wait)
             except NotFound:
-                failure = root.state()
+                failure: ZotctlError | None = root.state()
+            except IndexMissing as error:
+                failure = error  # its tags are not known, so nobody may be told that there are none
             except LayoutInvalid as error:
                 root.report_damage(name, "index.json", error.message)
                 continue
@@ -113,7 +115,7 @@ class Store:
         self._refuse_to_guess(name, failed)
         return None
 
-    def _refuse_to_guess(self, name: str, failed: list[tuple[Root, StorageError]]) -> None:
+    def _refuse_to_guess(self, name: str, failed: list[tuple[Root, ZotctlError]]) -> None:
         """Raise the error of a root that gave no answer for a name that no other root has. One that is away may have
         it, unless a route leads the name elsewhere; one that is there but could not read it has it."""
         home = self._routed(name) if failed else None

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from zotctl.errors import Damaged, DigestInvalid, LayoutInvalid, NotFound, quoted
+from zotctl.errors import Damaged, DigestInvalid, IndexMissing, LayoutInvalid, NotFound, quoted
 from zotctl.jobs.check.hashing import HashResult
 from zotctl.jobs.check.rules import not_computed, uncomputable
 from zotctl.jobs.finding import Finding, Kind
@@ -354,7 +354,7 @@ class StoredCheck(RepositoryCheck):
         except LayoutInvalid as worse:
             reason = worse.message
         else:
-            missing = isinstance(error, NotFound)
+            missing = isinstance(error, NotFound | IndexMissing)
             if missing and (root.stat(keys.index(name)) is not None or self.is_being_made()):
                 return None
             kind, key, reason = "invalid_index", keys.index(name), "index.json is missing" if missing else error.message

@@ -9,7 +9,7 @@ from contextlib import suppress
 from zotctl.config import is_bucket
 from zotctl.errors import CannotLink, Exists, LayoutInvalid, NotEmpty, NotFound, StorageError, UsageError, ZotctlError
 from zotctl.jobs.imports.repository import RepositoryImport
-from zotctl.jobs.imports.sources import MOVED, StoredLayout, is_archive, store_above
+from zotctl.jobs.imports.sources import StoredLayout, is_archive, store_above
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
@@ -80,7 +80,7 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callab
     LayoutInvalid if the layout was changed meanwhile.
     """
     driver, name = layout.driver, layout.name
-    aside = keys.index_temp(name, MOVED)
+    aside = keys.index_set_aside(name)
     with suppress(NotFound):  # set aside by a run that was cut
         driver.rename(keys.index(name), aside)
     try:

@@ -22,6 +22,7 @@ from zotctl.config import RootConfig, S3Config, StorageConfig, is_bucket, parse_
 from zotctl.errors import (
     Damaged,
     DigestInvalid,
+    IndexMissing,
     LayoutInvalid,
     NameInvalid,
     NoSuchStore,
@@ -55,8 +56,7 @@ PIPE = "-"
 NOT_FOLLOWED = "which leads to no regular file, or may not be followed, as with --move: copy it with cp -rL"
 THE_LAYOUT = "layout"
 """The name of a single layout within its own driver."""
-MOVED = "moved"
-"""The token in the name of the index.json that is set aside while its layout is being removed."""
+
 EMBEDDED_BYTES = 64 << 20
 """The most bytes of content in descriptors that are kept."""
 KEPT_MANIFESTS_BYTES = 64 << 20
@@ -194,7 +194,7 @@ def read_layout(driver: Driver, name: str, label: str, *, half_moved: bool = Fal
     root = root_over(driver, Clock())
     try:
         index = root.protocol.indexes.read(name).index
-    except NotFound as error:
+    except (NotFound, IndexMissing) as error:
         if not half_moved:
             raise LayoutInvalid(f"{label} is no image layout: {_reason(root, name)}") from error
         index = _set_aside(root, name, label)
@@ -241,7 +241,7 @@ def _link_in(root: Root, name: str) -> str:
 def _set_aside(root: Root, name: str, label: str) -> Index:
     """The index that a killed --move has set aside."""
     try:
-        return parse_index(read(root.driver, keys.index_temp(name, MOVED), LARGEST_INDEX_BYTES))
+        return parse_index(read(root.driver, keys.index_set_aside(name), LARGEST_INDEX_BYTES))
     except NotFound as error:
         raise LayoutInvalid(f"{label} is no image layout: {_reason(root, name)}") from error
 

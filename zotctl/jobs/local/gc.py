@@ -419,7 +419,9 @@ def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
             info = local_of(root).context.stat(key)
             if info is not None and ages.is_old(ages.written(key, info), max(delay, TEMP_KEPT_S)):
                 with local_of(root).context.locks.hold(name):
-                    local_of(root).context.discard(key)
+                    # Beside a missing index.json it may be all that is left of it (`IndexFiles.commit` finishes it).
+                    if local_of(root).context.stat(keys.index(name)) is not None:
+                        local_of(root).context.discard(key)
         elif entry.name == ZOT_UPLOADS:
             _remove_zot_uploads(root, key, delay, ages)
 

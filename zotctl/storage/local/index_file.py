@@ -14,6 +14,7 @@ from zotctl.errors import (
     CannotLink,
     Damaged,
     Exists,
+    IndexMissing,
     LayoutInvalid,
     NoSpace,
     NotFound,
@@ -25,10 +26,11 @@ from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import LAYOUT_BYTES, check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Generation, Info, Reader, read
+from zotctl.storage.driver import Generation, Info, Reader, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, parse_index
 from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
@@ -39,6 +41,10 @@ FOREIGN_WRITE_TIMEOUT_S = 2.0
 """How long a foreign tool may write in place before half a file counts as damage."""
 FOREIGN_WRITE_POLL_S = 0.02
 LOOKS_AT_SWAPPED = 2
+MISSING_TIMEOUT_S = 1.0
+"""How long a reader looks again for an index.json that is missing beside content, on a network."""
+LATER_CHANGE_S = 1.0
+"""By how much a later change of the tags is younger than a swap, at least, whatever the clocks of two hosts say."""
 LATE_WRITES_WATCHED_S = 1.0
 WATCHED_FILES = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
@@ -108,12 +114,25 @@ class IndexFiles:
         """Rows found in an old file that is no longer watched, until they are merged."""
         self._came_out: dict[str, list[_CameOut]] = {}
         """By repository; its lock is held while there is an entry."""
+        self._unfinished: set[str] = set()
+        """Repositories that a reader found without index.json, and with a swap to finish."""
         self._mutex = threading.Lock()
 
     # -- reading --------------------------------------------------------------------------------
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
-        """The index as it is now: one `stat` if it has not changed."""
+        """The index as it is now: one `stat` if it has not changed. Raises NotFound: there is no repository;
+        IndexMissing: there is one, and NotYetReadable: it will be put back."""
+        try:
+            return self._read(name, wait=wait)
+        except NotFound:
+            if self._context.stat(keys.layout(name)) is None:
+                raise
+            if not wait:
+                raise WouldBlock(name) from None
+        return self._read_missing(name)
+
+    def _read(self, name: str, *, wait: bool = True) -> Snapshot:
         info = self._context.driver.stat(keys.index(name))
         generation = info.generation
         known = self._cache.get(name)
@@ -125,6 +144,35 @@ class IndexFiles:
             raise WouldBlock(name)
         with self._context.driver.open(keys.index(name)) as reader:
             return self._parse(name, reader)
+
+    def _read_missing(self, name: str) -> Snapshot:
+        """Look again for an index.json that was not there. An NFS client that replaces a file that is open on its host
+        takes the name away first, so the swap is still to be seen then."""
+        until = self._context.clock.elapsed() + MISSING_TIMEOUT_S
+        while True:
+            try:
+                return self._read(name)
+            except NotFound:
+                if (missing := _missing_index(self._context, name)) is None:
+                    raise
+            is_cut = _finishes_swaps(self._context) and bool(_swaps_in(self._context, name))
+            if is_cut and self._context.clock.elapsed() > until:
+                self._unfinished.add(name)
+                what = f"index.json is missing in {name}, since a commit was cut short"
+                raise NotYetReadable(f"{what}; a server or `zotctl gc` puts it back; try again")
+            if not is_cut and (not _finishes_swaps(self._context) or self._context.clock.elapsed() > until):
+                raise missing
+            self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
+
+    def unfinished(self) -> list[str]:
+        """Repositories whose index.json a commit is to put back, each told once."""
+        found = list(self._unfinished)
+        self._unfinished.difference_update(found)
+        return found
+
+    def is_missing(self, name: str) -> bool:
+        """Is there a layout with content, and no index.json?"""
+        return self._context.stat(keys.index(name)) is None and _missing_index(self._context, name) is not None
 
     def served(self, count: int) -> list[str]:
         """The `count` repositories that this process has read last."""
@@ -204,6 +252,8 @@ class IndexFiles:
                 before = self._parse(held.name, reader)
             except NotFound:  # of either file: a process that made the layout may have died between the two
                 self._refuse_what_is_no_file(held.name)
+                if self._finish_swap(held):
+                    return None
                 return self._begin(held, changes, tx)
             draft = before.index.copy()
             outcomes = [apply(change, tx, draft) for change in changes]
@@ -215,6 +265,42 @@ class IndexFiles:
                 stack.pop_all()
                 self._watch(held.name, reader, before)
             return outcomes
+
+    def _finish_swap(self, held: Held) -> bool:
+        """Put an index.json back that a commit has taken away and died: an NFS client replaces a file that is open on
+        its host by two requests. False: nothing is missing but the whole layout. Raises IndexMissing: something is, and
+        no swap tells what it was, so nobody may go by an empty one."""
+        name, context = held.name, self._context
+        if context.stat(keys.layout(name)) is None or context.stat(keys.index(name)) is not None:
+            return False
+        if (missing := _missing_index(context, name)) is None:
+            make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
+            return True
+        for _, swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
+            try:
+                parse_index(read(context.driver, swap.key(name), LARGEST_INDEX_BYTES))
+            except LayoutInvalid:
+                continue  # its writer died before it was whole, so it took no name away
+            if self._is_changed_since(name, swap):
+                break
+            # Never over another file: a foreign tool may be making one.
+            try:
+                context.driver.link(swap.key(name), keys.index(name))
+            except CannotLink:
+                context.driver.rename(swap.key(name), keys.index(name))
+            except Exists:
+                return True
+            context.durable.flush_names(name)
+            context.discard(swap.key(name))
+            log.warning(f"{name}: index.json was missing, since a commit was cut short; {swap.key(name)} took its name")
+            return True
+        raise missing
+
+    def _is_changed_since(self, name: str, swap: keys.Swap) -> bool:
+        """Was there a later commit than this swap? Then it was left by a process that died before it took effect."""
+        latest = swap.ours / 1e9 + LATER_CHANGE_S
+        events = LocalHistory(self._context).events(name)
+        return any(event["t"] > latest and event.get("a") in ("push", "untag") for event in events)
 
     def _refuse_what_is_no_file(self, name: str) -> None:
         """Raise LayoutInvalid for a link or a FIFO: opening it finds nothing, and no layout can be made over it."""
@@ -280,8 +366,11 @@ class IndexFiles:
         return False
 
     def _discard_ours(self, temp: str, written: Info | None) -> None:
-        """Remove our file after an error. The swap may have been done: then this is the name of another file."""
+        """Remove our file after an error. The swap may have been done: then this is the name of another file. Half of
+        it may have been done, on NFS: then this is all that is left of index.json, and is kept."""
         now = self._context.stat(temp)
+        if _finishes_swaps(self._context) and self._context.stat(keys.index(keys.parent(temp))) is None:
+            return
         if now is not None and (written is None or same_file(now, written)):
             self._context.discard(temp)
 
@@ -441,6 +530,8 @@ def make_layout(context: LocalContext, name: str, algorithm: str, held: Held | N
     context.make_dirs(keys.blobs_of(name, algorithm))
     if context.stat(keys.layout(name)) is not None and context.stat(keys.index(name)) is not None:
         return None
+    if context.stat(keys.index(name)) is None and (missing := _missing_index(context, name)) is not None:
+        raise missing  # an empty one would lose its tags, and then its content
     # [commit] At once, even where the flush of blobs is postponed: `oci-layout` comes after index.json.
     if context.stat(keys.index(name)) is None:
         _place(context, name, keys.index(name), empty_index().render())
@@ -468,6 +559,36 @@ def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
             pass
     finally:
         context.discard(temp)
+
+
+def _missing_index(context: LocalContext, name: str) -> IndexMissing | None:
+    """Why a layout without index.json can't be taken for an empty one. None: there is no layout; it is being made or
+    removed, and is empty; or a move has set the index aside, with its content in another place."""
+    if context.stat(keys.layout(name)) is None or context.stat(keys.index_set_aside(name)) is not None:
+        return None
+    folders = [keys.blobs_of(name, entry.name) for entry in scan_or_empty(context.driver, keys.blobs(name))]
+    if not (any(scan_or_empty(context.driver, folder) for folder in folders) or _swaps_in(context, name)):
+        return None
+    return IndexMissing(
+        f"index.json is missing in {name}, whose content is there (image-spec, image-layout.md): put it back from a "
+        f"copy, or remove {keys.layout(name)} to begin with no tags"
+    )
+
+
+def _finishes_swaps(context: LocalContext) -> bool:
+    """Only where a rename may take a name away and die is an old swap more likely than a foreign tool's removal."""
+    return not context.driver.capabilities.local
+
+
+def _swaps_in(context: LocalContext, name: str) -> list[tuple[int, keys.Swap]]:
+    """What was written to become the index.json and has not become it, the latest first by the storage's own clock."""
+    found = list[tuple[int, keys.Swap]]()
+    for entry in scan_or_empty(context.driver, name):
+        if (swap := keys.parse_swap(entry.name)) is not None:
+            info = context.stat(swap.key(name))
+            if info is not None and info.is_file and info.mtime_ns == swap.ours:
+                found.append((info.ctime_ns, swap))
+    return sorted(found, reverse=True)
 
 
 class _OtherFile(LayoutInvalid):

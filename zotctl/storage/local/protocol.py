@@ -130,8 +130,14 @@ class LocalProtocol(StoreProtocol):
         self.context.conflict = told
 
     def maintain(self) -> None:
-        """Merge late writes of foreign tools, and make the reserve again."""
+        """Merge late writes of foreign tools, put back each index.json that a commit has taken away and died, and make
+        the reserve again."""
         self.merge_late_writes()
+        for name in self.indexes.unfinished():
+            try:
+                self._finish_swap(name)
+            except ZotctlError as error:
+                log.warning(f"{name}: index.json can't be put back: {error.message}")
         self.reserve.keep()
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
@@ -140,6 +146,11 @@ class LocalProtocol(StoreProtocol):
         self.blobs.healing.heal_waiting()
         self.merge_late_writes(name)
         return outcomes
+
+    def make_whole(self, name: str) -> None:
+        """Without this, what is pushed next would be content of a layout that has lost its index.json."""
+        if self.context.stat(keys.layout(name)) is not None and self.owns(name):
+            self.indexes.commit(name, [], self._transaction)
 
     def merge_late_writes(self, name: str | None = None) -> None:
         """Merge what foreign tools wrote into an index.json that they had opened before our rename: of one repository
@@ -154,13 +165,20 @@ class LocalProtocol(StoreProtocol):
                 log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
 
     def take_over(self, name: str) -> None:
-        """Before a collection, take over an index.json of another program that a process left when it died."""
+        """Before a collection, take over an index.json of another program that a process left when it died, and put
+        ours back if a commit has taken it away. Raises IndexMissing if that can't be done."""
+        self._finish_swap(name)
         try:
             unmerged = self.indexes.unmerged(name)
         except NotFound:
             return
         if unmerged and self.owns(name):
             self.indexes.take_over(name, self._transaction, self.history.removed_since)
+
+    def _finish_swap(self, name: str) -> None:
+        """By a commit that changes nothing."""
+        if self.indexes.is_missing(name) and self.owns(name):
+            self.indexes.commit(name, [], self._transaction)
 
     def _transaction(self, held: Held) -> Transaction:
         return LocalTransaction(self, held)

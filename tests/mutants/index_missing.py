@@ -1,0 +1,116 @@
+"""A layout with content and no index.json, and the swap that an NFS client has cut in two."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+TESTS = "tests/storage/test_storage_index_missing.py::"
+INDEX = "storage/local/index_file.py"
+
+
+def _missing(name: str, guards: str, safeguard: str, file: str, old: str, new: str, test: str) -> Mutant:
+    return Mutant(f"missing-index-{name}", kinds.FOREIGN, guards, safeguard, file, old, new, TESTS + test)
+
+
+MUTANTS = [
+    _missing(
+        "read-as-absent",
+        "I4",
+        "a layout that has lost its index.json is no absent repository",
+        INDEX,
+        "        return self._read_missing(name)\n",
+        "        raise NotFound(name)\n",
+        "test_i9_a_layout_that_has_lost_it_takes_no_push_and_no_read",
+    ),
+    _missing(
+        "begun-anew",
+        "I4",
+        "a commit changes nothing where tags were lost",
+        INDEX,
+        "        raise missing\n\n    def _is_changed_since",
+        "        return False\n\n    def _is_changed_since",
+        "test_i4_a_commit_that_began_before_does_not_begin_an_empty_one",
+    ),
+    _missing(
+        "made-anew",
+        "I4",
+        "no empty index.json is made beside content",
+        INDEX,
+        "        raise missing  # an empty one would lose its tags, and then its content\n",
+        "        pass\n",
+        "test_i4_a_commit_that_began_before_does_not_begin_an_empty_one",
+    ),
+    _missing(
+        "not-begun",
+        "I1",
+        "what another program has begun takes a push",
+        "storage/root.py",
+        "                self.protocol.make_whole(name)\n",
+        "                pass\n",
+        "test_i3_an_empty_layout_without_one_takes_a_push",
+    ),
+    _missing(
+        "told-as-404",
+        "I4",
+        "nobody is told that a repository is not there whose tags are not known",
+        "storage/store.py",
+        "                failure = error  # its tags are not known, so nobody may be told that there are none\n",
+        "                continue\n",
+        "test_i9_a_layout_that_has_lost_it_takes_no_push_and_no_read",
+    ),
+    _missing(
+        "swap-discarded",
+        "I4",
+        "after an error, the swap is kept if it is all that is left",
+        INDEX,
+        "if _finishes_swaps(self._context) and self._context.stat(keys.index(keys.parent(temp))) is None:",
+        "if False:",
+        "test_i4_gc_finishes_it_before_it_collects[error1]",
+    ),
+    _missing(
+        "swap-swept",
+        "I4",
+        "gc does not sweep what is left of an index.json",
+        "jobs/local/gc.py",
+        "                    if local_of(root).context.stat(keys.index(name)) is not None:\n",
+        "                    if True:\n",
+        "test_i4_gc_keeps_what_is_left_of_an_index_that_went_while_it_ran",
+    ),
+    _missing(
+        "swap-left-to-readers",
+        "I4",
+        "gc finishes a swap that was cut short before it looks",
+        "storage/local/protocol.py",
+        "        self._finish_swap(name)\n        try:\n            unmerged",
+        "        try:\n            unmerged",
+        "test_i4_gc_finishes_it_before_it_collects[error0]",
+    ),
+    _missing(
+        "half-a-swap-taken",
+        "I3",
+        "half a file does not become the index.json",
+        INDEX,
+        "                continue  # its writer died before it was whole, so it took no name away\n",
+        "                pass\n",
+        "test_i4_half_a_swap_is_not_taken",
+    ),
+    _missing(
+        "old-swap-taken",
+        "I4",
+        "a swap from before a later commit does not come back",
+        INDEX,
+        "            if self._is_changed_since(name, swap):\n",
+        "            if False:\n",
+        "test_i4_a_swap_from_before_a_later_push_is_not_taken",
+    ),
+    _missing(
+        "swap-over-a-file",
+        "I4",
+        "what another program has made meanwhile is not replaced",
+        INDEX,
+        "                context.driver.link(swap.key(name), keys.index(name))\n",
+        "                context.driver.rename(swap.key(name), keys.index(name))\n",
+        "test_i4_a_file_that_another_program_makes_meanwhile_stays",
+    ),
+]

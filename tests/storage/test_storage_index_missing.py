@@ -1,0 +1,289 @@
+"""A layout with content and no index.json is nobody's empty repository (I4, I9): its tags are not known. Where an NFS
+client has taken the name away and the commit died, the next writer finishes the swap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import images
+from tests.faults import Crash
+from tests.jobs.layouts import run_scrub, store_of, told
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import IndexMissing, IoFailed, NotFound, NotYetReadable, ZotctlError
+from zotctl.jobs.ages import Ages
+from zotctl.jobs.dedupe import dedupe
+from zotctl.jobs.gc import GcOptions, gc
+from zotctl.jobs.local.gc import remove_index_temps
+from zotctl.jobs.report import Report
+from zotctl.jobs.run import Run
+from zotctl.storage import Store, keys
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Capabilities, Driver, Info
+from zotctl.storage.local.index_file import make_layout
+from zotctl.storage.local.network import NetworkDriver
+from zotctl.storage.local.protocol import local_of
+from zotctl.storage.wrappers import WrappedDriver
+
+
+class Quick(Clock):
+    """Sleeps take no time, and count."""
+
+    slept = 0.0
+
+    def elapsed(self) -> float:
+        return super().elapsed() + self.slept
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+class Late(Quick):
+    """Something happens while somebody sleeps."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self._happens()
+
+
+class SillyRename(WrappedDriver):
+    """As a client of NFS replaces an index.json that is open on its host: by two requests. `then` comes in between."""
+
+    def __init__(self, inner: Driver, then: BaseException) -> None:
+        super().__init__(inner)
+        self.then, self.dead = then, False
+
+    def rename(self, source: str, target: str) -> None:
+        if target.endswith("/index.json"):
+            old = f"{keys.parent(target)}/.nfs0000000000000001"
+            self.inner.rename(target, old)
+            self.inner.unlink(old)  # by the client, when the last process that has it open closes it
+            self.dead = isinstance(self.then, Crash)
+            raise self.then
+        self.inner.rename(source, target)
+
+    def stat(self, key: str) -> Info:
+        self._die()
+        return self.inner.stat(key)
+
+    def unlink(self, key: str) -> None:
+        self._die()
+        self.inner.unlink(key)
+
+    def _die(self) -> None:
+        if self.dead:
+            raise self.then
+
+
+def network(root: Path) -> NetworkDriver:
+    return NetworkDriver(str(root), capabilities=Capabilities(local=False, exchange=False))
+
+
+def another(root: Path) -> Store:
+    return store_over(network(root), clock=Quick())
+
+
+def cut(root: Path, then: BaseException | None = None) -> None:
+    """Push `v2`, up to the moment when index.json has lost its name."""
+    then = then or Crash("killed")
+    with pytest.raises(type(then)):
+        push_image(store_over(SillyRename(network(root), then)), "a", "v2", seed="two")
+    assert not (root / "a/index.json").exists()
+
+
+def run_gc(store: Store, delay: float = 0.0) -> Report:
+    run = Run("gc", store)
+    return run.finish(lambda: gc(run, lambda root: GcOptions(delay=delay)))
+
+
+def blobs(root: Path) -> set[str]:
+    return {path.name for path in (root / "a/blobs").rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    store = store_over(network(tmp_path))
+    push_image(store, "a", "v1")
+    push_image(store, "a", "gone", seed="gone")
+    store.repository("a").delete_manifest("gone")
+    store.close()
+    return tmp_path
+
+
+@pytest.fixture
+def lost(tmp_path: Path) -> Path:
+    """On a local file system: another program has removed index.json."""
+    store = store_of(tmp_path)
+    push_image(store, "a", "v1")
+    store.close()
+    (tmp_path / "a/index.json").unlink()
+    return tmp_path
+
+
+# -- a commit that an NFS client has cut in two ----------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Crash("killed"), IoFailed("the second request failed")])
+def test_i4_gc_finishes_it_before_it_collects(root: Path, error: BaseException) -> None:
+    cut(root, error)
+    report = run_gc(another(root))
+    assert (report.errors, report.findings) == ([], [])
+    assert another(root).repository("a").tags() == ["v1", "v2"]
+    assert another(root).repository("a").manifest("v2").body == images.image("two").manifest
+    assert not [path.name for path in (root / "a").iterdir() if path.name.startswith(".")]
+
+
+def test_i4_a_commit_finishes_it(root: Path) -> None:
+    repository = another(root).repository_for_push("a")
+    cut(root)
+    repository.delete_manifest("v1")
+    assert another(root).repository("a").tags() == ["v2"]
+
+
+def test_i4_a_reader_gets_503_and_its_server_finishes_it(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cut(root)
+    store = another(root)
+    for ask in (store.repository, store.repository_for_push):
+        with pytest.raises(NotYetReadable, match="a commit was cut short"):
+            ask("a")
+    assert store.repositories() == ["a"]
+    store.maintain()
+    assert store.repository("a").tags() == ["v1", "v2"]
+    assert "index.json was missing, since a commit was cut short" in caplog.text
+
+
+def test_i4_a_reader_waits_for_the_second_request(root: Path) -> None:
+    cut(root)
+    (swap,) = (root / "a").glob(f"{keys.INDEX_TEMP_PREFIX}*")
+    store = store_over(network(root), clock=(clock := Late(lambda: swap.rename(root / "a/index.json"))))
+    assert store.repository("a").tags() == ["v1", "v2"]
+    assert clock.slept
+
+
+def test_i4_half_a_swap_is_not_taken(root: Path) -> None:
+    """A process that died while it wrote has taken no name away."""
+    cut(root)
+    half = keys.Swap("half", 2_000_000_000_000_000_000, 1)
+    path = root / half.key("a")
+    path.write_bytes(b'{"schemaVersion": 2, "manif')
+    with network(root).append(half.key("a")) as writer:
+        writer.set_attributes(None, half.ours)
+    run_gc(another(root), 3600.0)
+    assert another(root).repository("a").tags() == ["v1", "v2"]
+
+
+def test_i4_a_swap_from_before_a_later_push_is_not_taken(root: Path) -> None:
+    """It was left by a process that died before its rename; then another program removed index.json."""
+    index = json.loads((root / "a/index.json").read_bytes())
+    old = keys.Swap("old", 1_700_000_000_000_000_000, 1)
+    (root / old.key("a")).write_text(json.dumps(index | {"manifests": []}))
+    with network(root).append(old.key("a")) as writer:
+        writer.set_attributes(None, old.ours)
+    (root / "a/index.json").unlink()
+    before = blobs(root)
+    report = run_gc(another(root))
+    assert "index.json is missing in a" in str(report.errors)
+    assert blobs(root) == before and not (root / "a/index.json").exists()
+
+
+def test_i4_a_file_that_another_program_makes_meanwhile_stays(root: Path) -> None:
+    class Meanwhile(WrappedDriver):
+        def link(self, source: str, target: str) -> None:
+            self.appears(target)
+            self.inner.link(source, target)
+
+        def rename(self, source: str, target: str) -> None:
+            self.appears(target)
+            self.inner.rename(source, target)
+
+        def appears(self, target: str) -> None:
+            if target == "a/index.json":
+                (root / target).write_bytes(images.index([]))
+
+    cut(root)
+    store = store_over(Meanwhile(network(root)), clock=Quick())
+    local_of(store.roots[0]).take_over("a")
+    assert (root / "a/index.json").read_bytes() == images.index([])
+
+
+def test_i4_gc_keeps_what_is_left_of_an_index_that_went_while_it_ran(root: Path) -> None:
+    cut(root)
+    store = another(root)
+    later = Ages(store.roots[0].driver, store.clock.now() + 9e6, store.clock)
+    remove_index_temps(store.roots[0], "a", 0.0, later)
+    assert len(list((root / "a").glob(f"{keys.INDEX_TEMP_PREFIX}*"))) == 1
+
+
+# -- an index.json that is missing, and no swap ------------------------------------------------------
+
+
+def test_i9_a_layout_that_has_lost_it_takes_no_push_and_no_read(lost: Path) -> None:
+    store = store_of(lost)
+    for ask in (store.repository, store.repository_for_push):
+        with pytest.raises(
+            IndexMissing, match=r"index.json is missing in a, .* put it back from a copy, or remove"
+        ) as e:
+            ask("a")
+        assert e.value.status == 503
+    assert store.repositories() == []
+    assert not (lost / "a/index.json").exists()
+
+
+def test_i4_a_commit_that_began_before_does_not_begin_an_empty_one(lost: Path) -> None:
+    store, begun = store_of(lost), list[str]()
+    with pytest.raises(IndexMissing):
+        store.roots[0].protocol.commit_index("a", [lambda tx, draft: begun.append(tx.name)])
+    assert not begun, "nothing was published, and nothing noted in the history"
+    with pytest.raises(IndexMissing):
+        make_layout(local_of(store.roots[0]).context, "a", "sha512")
+    assert not (lost / "a/index.json").exists()
+
+
+def test_i4_jobs_collect_nothing_of_it(lost: Path) -> None:
+    before = blobs(lost)
+    report = run_gc(store_of(lost))
+    assert report.exit_code == 5
+    assert "index.json is missing in a" in str(report.errors)
+    store = store_of(lost)
+    run = Run("dedupe", store)
+    run.finish(lambda: dedupe(run))
+    assert told(run_scrub(store_of(lost))) == {("a", None, "invalid_index")}
+    assert blobs(lost) == before and not (lost / "a/index.json").exists()
+
+
+def test_i4_what_it_has_in_the_trash_is_not_purged(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    push_image(store, "a", "v1")
+    extra = push_blob(store.repository_for_push("a"), b"extra")
+    run_gc(store_of(tmp_path), 1e-6)
+    trashed = list((tmp_path / ".zotctl/trash").rglob(extra.encoded))
+    (tmp_path / "a/index.json").unlink()
+    run_gc(store_of(tmp_path))
+    assert trashed and trashed[0].exists()
+
+
+def test_i3_an_empty_layout_without_one_takes_a_push(tmp_path: Path) -> None:
+    """As a crash of zot leaves it: nothing was in it."""
+    images.lay_out(tmp_path / "a", images.image("x"))
+    (tmp_path / "a/index.json").unlink()
+    for path in (tmp_path / "a/blobs/sha256").iterdir():
+        path.unlink()
+    store = store_of(tmp_path)
+    with pytest.raises(NotFound):
+        store.roots[0].protocol.indexes.read("a")
+    push_image(store, "a", "v1")
+    assert store_of(tmp_path).repository("a").tags() == ["v1"]
+
+
+def test_it_is_served_when_it_is_back(lost: Path) -> None:
+    store = store_of(lost)
+    with pytest.raises(ZotctlError):
+        store.repository("a")
+    (lost / "a/index.json").write_bytes(images.index([]))
+    assert store.repository("a").tags() == []
