@@ -330,6 +330,9 @@ class DriverSuite:
         assert driver.stat("index").ino == moved
         assert names(driver, "") == {"index"}
 
+    sees_gaps: type[Exception] | tuple[()] = ()
+    """What a reader may meet for a moment while the file is replaced that it has opened."""
+
     def test_i3_a_reader_sees_the_old_one_or_the_new_one(self, driver: Driver) -> None:
         bodies = [b"a" * 5_000, b"b" * 7_000]
         put(driver, "index", bodies[0])
@@ -340,6 +343,8 @@ class DriverSuite:
                 try:
                     if (seen := get(driver, "index")) not in bodies:
                         wrong.append(seen)
+                except self.sees_gaps:
+                    pass
                 except Exception as error:
                     wrong.append(error)
 
