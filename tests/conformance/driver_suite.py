@@ -357,7 +357,7 @@ class DriverSuite:
         finally:
             stop.set()
             thread.join(10)
-        assert not wrong
+        assert not wrong, wrong
 
     def test_i2_an_open_reader_survives_that_its_name_is_replaced(self, driver: Driver) -> None:
         put(driver, "index", b"old bytes")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -383,6 +383,23 @@ class TestRepeatedRequests:
         monkeypatch.setattr(os, "open", stale)
         assert driver.stat("file").size == 1
         assert asked == [f"{driver.label}/", f"{driver.label}/file"] * 2
+
+    @pytest.mark.parametrize(("stale_times", "error"), [(8, None), (9, Unavailable)])
+    def test_a_handle_that_is_stale_is_looked_up_again(
+        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch, stale_times: int, error: type[Exception] | None
+    ) -> None:
+        """Each time, its file was replaced between the look for its name and its opening; but that has an end."""
+        name, real, left = f"{driver.label}/file", os.open, [errno.ESTALE] * stale_times
+
+        def stale(path: str, *arguments: int) -> int:
+            if path == name and left:
+                code = left.pop()
+                raise OSError(code, os.strerror(code))
+            return real(path, *arguments)
+
+        monkeypatch.setattr(os, "open", stale)
+        with pytest.raises(error) if error else nullcontext():
+            driver.open("file").close()
 
     @pytest.mark.parametrize("method", ["stat", "open", "append"])
     def test_a_name_that_leads_to_an_older_file_in_a_cache_is_looked_up_anew(

@@ -31,7 +31,12 @@ from zotctl.storage.bucket.objects.client import BucketSettings
 def moto() -> Iterator[str]:
     need("moto", "flask_cors")
     port = free_port()
-    code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    # One request at a time: two conditional writes at once both win now and then.
+    code = (
+        "from moto.server import DomainDispatcherApplication, create_backend_app\n"
+        "from werkzeug.serving import run_simple\n"
+        f"run_simple('127.0.0.1', {port}, DomainDispatcherApplication(create_backend_app), threaded=False)"
+    )
     server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):

@@ -218,7 +218,7 @@ def error_code(answer: httpx.Response) -> str:
     return str(error["code"])
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `condition`."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -20,6 +20,16 @@ MUTANTS = [
         "::test_a_name_that_leads_to_an_older_file_in_a_cache_is_looked_up_anew",
     ),
     Mutant(
+        "network-stale-once",
+        kinds.IDENTITY,
+        "I4",
+        "a stale handle is looked up again, and several times where the file is replaced again and again",
+        "storage/local/network.py",
+        "errno.ESTALE: 8",
+        "errno.ESTALE: 1",
+        "tests/conformance/test_drivers.py::TestRepeatedRequests::test_a_handle_that_is_stale_is_looked_up_again",
+    ),
+    Mutant(
         "own-name-unproven",
         kinds.IDENTITY,
         "I2",

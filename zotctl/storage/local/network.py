@@ -29,6 +29,9 @@ _OPEN_TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.
 _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A symbolic link, a file of another user, a socket, a device: there, but only `lstat` can tell about it."""
 
+_LOOKS_AGAIN = {errno.ENOENT: 1, errno.ESTALE: 8}
+"""A handle is stale whose file was replaced between the look for its name and its opening: that can happen in a row."""
+
 
 class NetworkDriver(LocalDriver):
     """A `LocalDriver` that believes neither a cache nor the first error.
@@ -134,13 +137,15 @@ class NetworkDriver(LocalDriver):
 
     def _afresh(self, key: str, step: Callable[[str], T]) -> T:
         """Ask; if it is not there, look at the directories above, which drops stale names, and ask again."""
-        try:
-            return step(key)
-        except StorageError as error:
-            if key and _code(error) in (errno.ENOENT, errno.ESTALE):
-                self._refresh(parent(key))
+        again = 0
+        while True:
+            try:
                 return step(key)
-            raise
+            except StorageError as error:
+                if not key or again >= _LOOKS_AGAIN.get(_code(error) or 0, 0):
+                    raise
+                again += 1
+                self._refresh(parent(key))
 
     def _refresh(self, directory: str) -> None:
         path = self._path(directory)
