@@ -28,8 +28,12 @@ class Network:
         self._net = f"198.{18 + second}.{third}"
         self._names = [f"zs{os.getpid()}-{number}" for number in range(servers)]
         self.storage_port = 0
-        for number in range(servers):
-            self._make(number)
+        try:
+            for number in range(servers):
+                self._make(number)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def host(self) -> str:
@@ -60,11 +64,13 @@ class Network:
         return lambda: self._inside(number, "iptables", "-w", "-D", *rule, "-j", "DROP")
 
     def close(self) -> None:
-        for name in self._names:
+        for number, name in enumerate(self._names):
+            # At once: the kernel takes its time with what a namespace held, and the next network has these names again.
+            _run("ip", "link", "del", self._outer(number))
             _run("ip", "netns", "del", name)
 
     def _make(self, number: int) -> None:
-        name, outer = self._names[number], f"zs{os.getpid()}h{number}"
+        name, outer = self._names[number], self._outer(number)
         _done("ip", "netns", "add", name)
         _done("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
         _done("ip", "addr", "add", f"{self._side(number, 1)}/30", "dev", outer)
@@ -72,6 +78,10 @@ class Network:
         self._inside(number, "ip", "addr", "add", f"{self._side(number, 2)}/30", "dev", "eth0")
         self._inside(number, "ip", "link", "set", "lo", "up")
         self._up(number)
+
+    @staticmethod
+    def _outer(number: int) -> str:
+        return f"zs{os.getpid()}h{number}"
 
     def _up(self, number: int) -> None:
         self._inside(number, "ip", "link", "set", "eth0", "up")
