@@ -35,15 +35,7 @@ MUTANTS = [
         "I4",
         "what a tool wrote anew is not replaced by what was set aside",
         "jobs/imports/moving.py",
-        (
-            "    try:\n"
-            "        driver.link(aside, key)\n"
-            "    except CannotLink:\n"
-            "        driver.rename(aside, key)\n"
-            "    except Exists:\n"
-            "        pass\n"
-            "    _discard(driver, aside)"
-        ),
+        "    place(driver, aside, key)\n    _discard(driver, aside)",
         "    driver.rename(aside, key)",
         STEPS + "test_i4_what_a_tool_wrote_anew_is_not_put_back_over",
     ),

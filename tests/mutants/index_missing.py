@@ -109,8 +109,8 @@ MUTANTS = [
         "I4",
         "what another program has made meanwhile is not replaced",
         INDEX,
-        "                context.driver.link(swap.key(name), keys.index(name))\n",
-        "                context.driver.rename(swap.key(name), keys.index(name))\n",
+        "            if not place(context.driver, swap.key(name), keys.index(name)):\n                return True\n",
+        "            context.driver.rename(swap.key(name), keys.index(name))\n",
         "test_i4_a_file_that_another_program_makes_meanwhile_stays",
     ),
 ]

@@ -451,8 +451,8 @@ MUTANTS = [
         "I4",
         "an empty index.json replaces nothing",
         "storage/local/index_file.py",
-        "            driver.link(temp, key)\n        except CannotLink",
-        "            driver.rename(temp, key)\n        except CannotLink",
+        "        place(driver, temp, key)\n",
+        "        driver.rename(temp, key)\n",
         f"{HERE}test_i4_an_index_that_a_tool_makes_meanwhile_is_not_replaced_by_an_empty_one",
     ),
     Mutant(

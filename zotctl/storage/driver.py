@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from zotctl.errors import NotFound
+from zotctl.errors import CannotLink, Exists, NotFound
 from zotctl.oci.digest import new_hash
 
 CHUNK_BYTES = 1 << 20
@@ -282,6 +282,17 @@ def scan_or_empty(driver: Driver, key: str) -> list[Entry]:
         return driver.scan(key)
     except NotFound:
         return []
+
+
+def place(driver: Driver, source: str, target: str) -> bool:
+    """Give a file a name that no file has; False: one has it. The source's own name may be left."""
+    try:
+        driver.link(source, target)
+    except CannotLink:
+        driver.rename(source, target)
+    except Exists:
+        return False
+    return True
 
 
 class BytesReader:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from zotctl.config import is_bucket
-from zotctl.errors import CannotLink, Exists, LayoutInvalid, NotEmpty, NotFound, StorageError, UsageError, ZotctlError
+from zotctl.errors import LayoutInvalid, NotEmpty, NotFound, StorageError, UsageError, ZotctlError
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import StoredLayout, is_archive, store_above
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Driver, Info, read
+from zotctl.storage.driver import Driver, Info, place, read
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, parse_index
 
@@ -108,12 +108,7 @@ def _require_same(layout: StoredLayout, key: str) -> None:
 
 def _put_back(driver: Driver, aside: str, key: str) -> None:
     """Put an index back, unless a tool has written a new one meanwhile."""
-    try:
-        driver.link(aside, key)
-    except CannotLink:
-        driver.rename(aside, key)
-    except Exists:
-        pass
+    place(driver, aside, key)
     _discard(driver, aside)
 
 

@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 from zotctl.errors import (
     CannotExchange,
-    CannotLink,
     Damaged,
-    Exists,
     IndexMissing,
     LayoutInvalid,
     NoSpace,
@@ -26,7 +24,7 @@ from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import LAYOUT_BYTES, check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Generation, Info, Reader, read, scan_or_empty
+from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, parse_index
 from zotctl.storage.local.context import LocalContext
@@ -284,11 +282,7 @@ class IndexFiles:
             if self._is_changed_since(name, swap):
                 break
             # Never over another file: a foreign tool may be making one.
-            try:
-                context.driver.link(swap.key(name), keys.index(name))
-            except CannotLink:
-                context.driver.rename(swap.key(name), keys.index(name))
-            except Exists:
+            if not place(context.driver, swap.key(name), keys.index(name)):
                 return True
             context.durable.flush_names(name)
             context.discard(swap.key(name))
@@ -551,12 +545,7 @@ def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
         with driver.create(temp) as writer:
             writer.write([body])
             writer.sync()
-        try:
-            driver.link(temp, key)
-        except CannotLink:
-            driver.rename(temp, key)
-        except Exists:
-            pass
+        place(driver, temp, key)
     finally:
         context.discard(temp)
 
