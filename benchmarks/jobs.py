@@ -18,11 +18,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks import scrub
 from benchmarks.beside import KINDS, Client, Times, quiet
@@ -64,12 +65,16 @@ class Spent:
     output: str = ""
 
 
-def spend(words: list[str], codes: tuple[int, ...] = (0,)) -> Spent:
-    """Raises RuntimeError when it ends with another code."""
+Watch = TypeVar("Watch")
+
+
+def run(words: Sequence[str], codes: Sequence[int], watch: Callable[[int], Watch]) -> tuple[Spent, Watch]:
+    """Run a command, with `watch` begun on its process. Its `rss_mib` is the kernel's `ru_maxrss`. Raises RuntimeError
+    when it ends with another code."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(words, cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT)
-        peak = _Peak(process.pid)
+        watching = watch(process.pid)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
@@ -77,7 +82,13 @@ def spend(words: list[str], codes: tuple[int, ...] = (0,)) -> Spent:
         text = out.read()
     if process.returncode not in codes:
         raise RuntimeError(f"{' '.join(words)}: {process.returncode}: {text[-500:]}")
-    return Spent(seconds, used.ru_utime + used.ru_stime, peak.mib(), text)
+    return Spent(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text), watching
+
+
+def spend(words: list[str], codes: tuple[int, ...] = (0,)) -> Spent:
+    """Raises RuntimeError when it ends with another code."""
+    spent, peak = run(words, codes, _Peak)
+    return replace(spent, rss_mib=peak.mib())
 
 
 class _Peak(threading.Thread):

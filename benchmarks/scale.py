@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,10 +21,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks import jobs
 from benchmarks.layouts import MANIFEST, manifest
 from benchmarks.load import Body
 from benchmarks.machine import Others, describe
-from benchmarks.servers import CHECKOUT, pss_kib, tree
+from benchmarks.servers import pss_kib, tree
 
 LAYERS = 100
 """Blobs of one image, its config among them."""
@@ -104,18 +104,8 @@ class Spent:
 
 def spend(words: Sequence[str]) -> Spent:
     """Raises RuntimeError when it does not end with 0."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(words, cwd=CHECKOUT, stdout=out, stderr=subprocess.STDOUT)
-        peak = _Peak(process.pid)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-        memory = peak.end(used.ru_maxrss / 1024)
-        if process.returncode:
-            out.seek(max(0, out.seek(0, os.SEEK_END) - 500))
-            raise RuntimeError(f"{' '.join(words)}: {process.returncode}: {out.read()}")
-    return Spent(seconds, used.ru_utime + used.ru_stime, memory)
+    spent, peak = jobs.run(words, (0,), _Peak)
+    return Spent(spent.seconds, spent.cpu, peak.end(spent.rss_mib))
 
 
 class _Peak(threading.Thread):
