@@ -20,6 +20,7 @@ import pytest
 from tests.cli.running import REPOSITORY
 from tests.http.serving import Server, digest, push_blob, serving, until
 from zotctl.http import sockets
+from zotctl.http.worker import FAREWELL_S
 
 
 def gone(pid: int) -> bool:
@@ -94,6 +95,24 @@ def test_a_request_on_its_way_is_answered_by_a_worker_that_stops(tmp_path: Path)
             status, headers, _ = raw.head("GET", "/v2/").answer()
             assert (status, headers["connection"]) == (200, "close")
             assert raw.rest() == b""
+        assert server.process.wait(20) == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_client_that_pauses_over_a_reload_is_answered(tmp_path: Path) -> None:
+    """A push whose client reads its next layer meanwhile. The worker ends with its last connection."""
+    with serving(tmp_path, workers=1) as server, server.connect() as paused, server.connect() as silent:
+        for raw in (paused, silent):
+            assert raw.head("GET", "/v2/").answer()[0] == 200
+        (old,) = server.workers()
+        server.send(signal.SIGHUP)
+        until(lambda: "all workers serve the configuration" in server.log())
+        time.sleep(2 * FAREWELL_S)
+        status, headers, _ = paused.head("GET", "/v2/").answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert old in server.workers()
+        server.send(signal.SIGTERM)  # now somebody does wait
+        assert silent.rest() == b""
         assert server.process.wait(20) == 0
 
 

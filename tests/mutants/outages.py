@@ -26,6 +26,14 @@ MUTANTS = [
         "::test_a_session_that_was_prepared_before_its_files_changed_is_not_used",
     ),
     _outage(
+        "replaced-worker-in-a-hurry",
+        "a worker that is replaced leaves its clients time for their next request",
+        "http/worker.py",
+        "loop.add_signal_handler(REPLACED, self._stop_within, REPLACED_FAREWELL_S)",
+        "loop.add_signal_handler(REPLACED, self._stop_within, FAREWELL_S)",
+        "tests/http/test_http_workers.py::test_a_client_that_pauses_over_a_reload_is_answered",
+    ),
+    _outage(
         "outage-told-for-each",
         "a root that is lost is told once",
         "jobs/run.py",

@@ -76,7 +76,8 @@ SIGNALS = [
     (
         "SIGHUP",
         "Read the configuration again and reopen the log files. A configuration with a mistake is refused, "
-        "and the old one stays in force.",
+        "and the old one stays in force. Requests in progress go on, and a connection that is open still gets one "
+        "answer within 10 s, before it is closed.",
     ),
 ]
 COMPLETION = [

@@ -311,7 +311,7 @@ class Supervisor:
         if old is not None:
             old.deadline = time.monotonic() + self.config.http.drain + AFTER_DRAIN_S
             self.retired.append(old)
-            _kill(old, signal.SIGTERM)
+            _kill(old, worker.REPLACED if old.serving else signal.SIGTERM)
         self._restart_next()
 
     # -- workers ---------------------------------------------------------------------------------

@@ -33,10 +33,15 @@ from zotctl.storage import Store, open_store
 log = logging.getLogger("zotctl.http")
 
 READY = b"ready\n"
+REPLACED = signal.SIGUSR2
+"""The parent's to a worker that serves: stop, for another one serves in your place."""
 CLEAN_UP_TIMEOUT_S = 5.0
 """For what was cut off at the end of `drain` to put its upload in order."""
 FAREWELL_S = 1.0
 """For which a stopping worker still takes requests on connections that it has: one may be on its way."""
+REPLACED_FAREWELL_S = 10.0
+"""The same for a worker in whose place another serves already, so that nobody waits for its end: the client of a push
+that is under way may have to read its next layer before it asks again."""
 TICK_S = 1.0
 """Between two rounds of chores."""
 KERNEL_PATIENCE_S = 2 * LOOK_S
@@ -91,6 +96,7 @@ class _Worker:
     def __init__(self, config: Config, sock: socket.socket, ties: Ties, status: Status) -> None:
         self._config, self._sock, self._ties, self._status = config, sock, ties, status
         self._stop, self._now = asyncio.Event(), asyncio.Event()
+        self._farewell_s = FAREWELL_S
 
     async def run(self) -> int:
         """Run until stopped. Afterwards signals wake nothing: the loop closes its socket before it forgets them."""
@@ -135,9 +141,14 @@ class _Worker:
         return measured_service(store, self._config, ties.board, ties.row, ties.rates, ties.uploads)
 
     def _listen_to_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stop_within, FAREWELL_S)
+        loop.add_signal_handler(REPLACED, self._stop_within, REPLACED_FAREWELL_S)
         loop.add_signal_handler(signal.SIGQUIT, self._stop_now)
         loop.add_reader(self._ties.life, self._orphaned, loop)
+
+    def _stop_within(self, farewell_s: float) -> None:
+        self._farewell_s = farewell_s
+        self._stop.set()
 
     def _stop_now(self) -> None:
         self._stop.set()
@@ -184,9 +195,9 @@ class _Worker:
     async def _farewell(self, service: Service) -> None:
         """The answer to a last request says that the connection ends. Who sends none is cut off."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + min(FAREWELL_S, self._config.http.drain)
+        began = loop.time()
         while len(service.connections) > service.in_flight:
-            if loop.time() > end or self._now.is_set():
+            if loop.time() - began > min(self._farewell_s, self._config.http.drain) or self._now.is_set():
                 break
             await asyncio.sleep(0.02)
         await _one_more_turn()  # where this process got no time, requests have come meanwhile
