@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,8 +128,16 @@ def test_a_session_that_was_prepared_serves_once(monkeypatch: pytest.MonkeyPatch
 def test_a_session_that_was_prepared_before_its_files_changed_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Of the file of keys botocore reads late what stands there as keys, but early which program gives them."""
+
+    def state(key: str) -> None:
+        given = json.dumps({"Version": 1, "AccessKeyId": key, "SecretAccessKey": "secret"})
+        file.write_text(f"[default]\ncredential_process = echo '{given}'\n")
+
     settings, file = prepared(monkeypatch, tmp_path)
-    file.write_text("[default]\naws_access_key_id = renewed\naws_secret_access_key = secret\n")
+    state("old")
+    connection.prepare(settings)
+    state("renewed")
     assert connection._Chain(settings, Clock()).current() == Credentials("renewed", "secret", None)
 
 
