@@ -225,7 +225,7 @@ MUTANTS = [
         ),
         (
             "            if found is not None and not is_stub(digest, found.size):\n"
-            "                self.confirm(name, digest, found, since, self.look(digest))\n"
+            "                self.confirm(name, digest, found, since, self.begin_look(digest))\n"
         ),
         SHARED + "test_a_look_that_began_before_the_loss_is_not_believed_after_it",
     ),

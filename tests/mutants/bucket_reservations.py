@@ -179,7 +179,7 @@ MUTANTS = [
         "what was seen counts from when the look began",
         "storage/bucket/reservations.py",
         "        known = Reservation(found, since, since.at + self._context.window, looked)",
-        "        known = Reservation(found, since, since.at + self._context.window, self.look(digest))",
+        "        known = Reservation(found, since, since.at + self._context.window, self.begin_look(digest))",
         RESERVATIONS + "test_what_was_seen_is_believed_from_when_the_look_began",
     ),
     Mutant(

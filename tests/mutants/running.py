@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +17,11 @@ LONGEST = 60
 """Seconds after which a test that hangs has caught it, too."""
 FAILED = 1
 """Of pytest's exit codes the one for tests that were run and failed."""
+_BROKEN = re.compile(
+    r"^E +(NameError: |ImportError: |ModuleNotFoundError: |SyntaxError: |"
+    r"AttributeError: (?!'NoneType').* has no attribute )",
+    re.MULTILINE,
+)
 
 
 class Fate(NamedTuple):
@@ -30,7 +36,7 @@ class Fate(NamedTuple):
 
 
 def try_out(mutant: Mutant) -> Fate:
-    """Caught: the test is there, can be run, and fails."""
+    """Caught: the test is there, can be run, and fails, and not since the edit is no program."""
     try:
         mutant.apply(mutant.path.read_text())
     except Stale as error:
@@ -43,7 +49,13 @@ def try_out(mutant: Mutant) -> Fate:
     began = time.monotonic()
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout[-8000:] + done.stderr[-2000:]
-    return Fate(mutant, done.returncode == FAILED, time.monotonic() - began, output)
+    caught = done.returncode == FAILED and not is_broken(output)
+    return Fate(mutant, caught, time.monotonic() - began, output)
+
+
+def is_broken(output: str) -> bool:
+    """Did a test fail because something that the edit names is not there? Then it says nothing of the safeguard."""
+    return _BROKEN.search(output) is not None
 
 
 def try_all(mutants: Iterable[Mutant], at_once: int | None = None) -> Iterator[Fate]:

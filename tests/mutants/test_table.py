@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.mutant import REPOSITORY
-from tests.mutants.running import try_out
+from tests.mutants.running import is_broken, try_out
 from tests.mutants.table import ALL, MUTANTS
 
 SHARE = int(os.environ.get("ZOTCTL_MUTANTS", "6" if os.environ.get("CI") else "24"))
@@ -36,6 +36,19 @@ def test_each_edit_uses_only_names_that_are_there(tmp_path: Path) -> None:
     check = ["ruff", "check", "--isolated", "--select", "F821", "--output-format", "concise", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", *check], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("E       AttributeError: 'Reservations' object has no attribute 'look'", True),
+        ("E   NameError: name 'errro' is not defined", True),
+        ("E   AttributeError: 'NoneType' object has no attribute 'etag'", False),
+        ("E   assert 'AttributeError: x has no attribute y' == ''", False),
+    ],
+)
+def test_an_edit_that_is_no_program_is_not_caught(line: str, broken: bool) -> None:
+    assert is_broken(f"    def test() -> None:\n{line}\n") == broken
 
 
 def test_each_has_a_test_that_is_there() -> None:
