@@ -13,10 +13,11 @@ import ssl
 import subprocess
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import TypeVar, cast
 
 import httpx
 import pytest
@@ -33,6 +34,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store
 
 Pair = tuple[Path, Path]
+T = TypeVar("T")
 
 
 def make_pair(home: Path) -> Pair:
@@ -153,6 +155,36 @@ def test_requests_over_tls_that_are_malformed_or_break_off(tmp_path: Path, certi
             b"HTTP/1.1 400 "
         )
         assert "traceback" not in server.log()
+
+
+@pytest.mark.parametrize("sent", [0, 1, 60])
+def test_a_handshake_on_its_way_is_finished_by_a_worker_that_stops(
+    tmp_path: Path, certificate: Pair, sent: int
+) -> None:
+    """So many bytes of its first message have arrived."""
+    trust = ssl.create_default_context(cafile=certificate[0])
+    come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secure = trust.wrap_bio(come, go, server_hostname="127.0.0.1")
+    with serving(tmp_path, config=tls_config(certificate)) as server, server.connect() as raw:
+
+        def exchange(step: Callable[[], T]) -> T:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    raw.send(go.read())
+                    come.write(raw.socket.recv(65536) or pytest.fail("the connection ended"))
+
+        with suppress(ssl.SSLWantReadError):
+            secure.do_handshake()
+        hello = go.read()
+        raw.send(hello[:sent])
+        server.send(signal.SIGHUP)
+        until(lambda: "all workers serve the configuration" in server.log())
+        raw.send(hello[sent:])
+        exchange(secure.do_handshake)
+        secure.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert exchange(lambda: secure.read(1000)).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("how", ["hangup", "files", "links"])

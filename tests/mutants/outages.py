@@ -34,6 +34,14 @@ MUTANTS = [
         "tests/http/test_http_workers.py::test_a_client_that_pauses_over_a_reload_is_answered",
     ),
     _outage(
+        "handshakes-cut-off-at-once",
+        "a worker that stops finishes the handshakes that it has taken on",
+        "http/worker.py",
+        " or (listener is not None and listener.beginning)",
+        "",
+        "tests/http/test_http_options.py::test_a_handshake_on_its_way_is_finished_by_a_worker_that_stops",
+    ),
+    _outage(
         "outage-told-for-each",
         "a root that is lost is told once",
         "jobs/run.py",

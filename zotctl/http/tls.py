@@ -124,7 +124,7 @@ def _identity(path: str) -> tuple[int, int, int] | None:
 
 
 class TlsListener:
-    """Takes the connections of a socket, in the event loop: `close` ends that."""
+    """Takes the connections of a socket, in the event loop: `close` ends that, `drop` also what came of it so far."""
 
     def __init__(self, service: Service, certificates: Certificates, sock: socket.socket) -> None:
         self._service, self._certificates, self._sock = service, certificates, sock
@@ -137,10 +137,20 @@ class TlsListener:
         if self._sock.fileno() >= 0:
             self._loop.add_reader(self._sock, self._accept)
 
+    @property
+    def beginning(self) -> int:
+        """Connections that were taken and whose handshake is not done: the service does not know them yet."""
+        return len(self._new) + len(self._tasks)
+
     def close(self) -> None:
-        """Take no more connections, and drop those that have sent nothing."""
+        """Take no more connections."""
         self._loop.remove_reader(self._sock)
         self._sock.close()
+
+    def drop(self) -> None:
+        """Cut off those that are still beginning."""
+        for task in self._tasks:
+            task.cancel()
         for connection in list(self._new):
             self._forget(connection)
             connection.close()

@@ -187,20 +187,23 @@ class _Worker:
         service.gate.refuse_waiting()
         await _one_more_turn()
         server.close()
-        await self._farewell(service)
+        await self._farewell(service, server)
         if service.in_flight:
             await self._drain(service)
         await _cut_off(service)
 
-    async def _farewell(self, service: Service) -> None:
+    async def _farewell(self, service: Service, server: asyncio.Server | tls.TlsListener) -> None:
         """The answer to a last request says that the connection ends. Who sends none is cut off."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        while len(service.connections) > service.in_flight:
+        listener = server if isinstance(server, tls.TlsListener) else None
+        while len(service.connections) > service.in_flight or (listener is not None and listener.beginning):
             if loop.time() - began > min(self._farewell_s, self._config.http.drain) or self._now.is_set():
                 break
             await asyncio.sleep(0.02)
         await _one_more_turn()  # where this process got no time, requests have come meanwhile
+        if listener is not None:
+            listener.drop()
         for connection in list(service.connections):
             if connection.idle:
                 connection.close()
