@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from zotctl.storage.bucket.objects.seam import Objects
@@ -84,19 +86,38 @@ class InFlight(Intercepted):
 
 class Rounds(Counted):
     """How many requests were waited for, one after the other: each comes after all that had an answer when it began.
-    It takes as long as others need that begin beside it."""
+    None has its answer before every thread waits for one, so that those which are asked for side by side have begun,
+    however slow the machine is. `lingers`: or else each is answered at once."""
 
-    def __init__(self, inner: Objects, linger: float = 0.05) -> None:
-        self._mutex, self._deepest = threading.Lock(), 0
-        super().__init__(_Lingering(inner, linger, self._begin, self._end))
+    def __init__(self, inner: Objects) -> None:
+        self._mutex, self._deepest, self.lingers = threading.Lock(), 0, True
+        self._answers: threading.Event | None = None
+        super().__init__(inner)
 
-    def _begin(self) -> int:
+    def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         with self._mutex:
-            return self._deepest + 1
+            depth = self._deepest + 1
+        if self.lingers:
+            self._linger()
+        try:
+            return super().request(name, call, *args, **options)
+        finally:
+            with self._mutex:
+                self._deepest = max(self._deepest, depth)
 
-    def _end(self, depth: int) -> None:
+    def _linger(self) -> None:
+        """The first request looks at the threads, for all that come meanwhile."""
         with self._mutex:
-            self._deepest = max(self._deepest, depth)
+            others, mine = self._answers, threading.Event()
+            if others is None:
+                self._answers = mine
+        if others is not None:
+            others.wait()
+            return
+        _until_all_wait()
+        with self._mutex:
+            self._answers = None
+        mine.set()
 
     def rounds(self) -> int:
         """Since the last time; nothing is under way."""
@@ -104,15 +125,24 @@ class Rounds(Counted):
         return found
 
 
-class _Lingering(Intercepted):
-    def __init__(self, inner: Objects, linger: float, begin: Callable[[], int], end: Callable[[int], None]) -> None:
-        super().__init__(inner)
-        self._linger, self._begin, self._end = linger, begin, end
+_LOOKS = 3
+"""One after the other, that have to find the same: who waits for the interpreter has it between two of them."""
+_LOOK_S = 0.002
+_PATIENCE_S = 10.0
+"""For a thread that does something else for long."""
 
-    def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        depth = self._begin()
-        time.sleep(self._linger)
-        try:
-            return call(*args, **options)
-        finally:
-            self._end(depth)
+
+def _until_all_wait() -> None:
+    found, end = 0, time.monotonic() + _PATIENCE_S
+    while found < _LOOKS and time.monotonic() < end:
+        time.sleep(_LOOK_S)
+        found = found + 1 if _all_wait() else 0
+
+
+def _all_wait() -> bool:
+    """Whether no other thread of this process runs, or would if it got a processor (proc_pid_stat(5))."""
+    states = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            states.append(int(task.name) == threading.get_native_id() or b") R " not in (task / "stat").read_bytes())
+    return all(states)

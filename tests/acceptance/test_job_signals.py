@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.test_wire_errors import digest
+from tests.cli.running import PATIENCE_S
 from tests.http.serving import serving
 
 
@@ -29,6 +30,6 @@ def test_signal_ends_a_scrub_with_its_report(tmp_path: Path, number: signal.Sign
     assert json.loads(job.stdout.readline())["type"] == "start"
     time.sleep(0.5)  # not asserted on: it may be anywhere
     job.send_signal(number)
-    out, _ = job.communicate(timeout=30)
+    out, _ = job.communicate(timeout=PATIENCE_S)
     summary = json.loads(out.splitlines()[-1])
     assert (summary["type"], summary["exit_code"], job.returncode) == ("summary", 128 + number, 128 + number)

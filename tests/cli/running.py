@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 240.0
+"""For a command that hangs: beside busy processes a job gets a tenth of what each of them gets (`NICENESS`)."""
 
 
 def zotctl(
@@ -27,6 +29,6 @@ def python(
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import images
-from tests.cli.running import REPOSITORY, python, zotctl
+from tests.cli.running import PATIENCE_S, REPOSITORY, python, zotctl
 from tests.jobs.importing import tar_of
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
@@ -292,7 +292,7 @@ def test_an_archive_is_verified_from_a_pipe(tmp_path: Path) -> None:
     archive = tar_of(lay_out(tmp_path, "app", images.image(), "v1"))
     command = [sys.executable, "-m", "zotctl.cli", "verify", "-", "--json"]
     for body, code in ((archive, 0), (archive[:3000], 4)):
-        done = subprocess.run(command, input=body, capture_output=True, timeout=60, check=False, cwd=REPOSITORY)
+        done = subprocess.run(command, input=body, capture_output=True, timeout=PATIENCE_S, check=False, cwd=REPOSITORY)
         assert done.returncode == code, done.stderr
 
 
@@ -356,6 +356,6 @@ def test_a_signal_ends_a_job_with_its_report(
             time.sleep(0.02)
         for number in numbers:
             job.send_signal(number)
-        told, _ = job.communicate(timeout=60)
+        told, _ = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == code and json.loads(told)["errors"][0]["error"] == "Interrupted"
     assert os.listdir(tmp_path) == ["s"]

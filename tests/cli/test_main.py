@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.cli.running import REPOSITORY, python, zotctl
+from tests.cli.running import PATIENCE_S, REPOSITORY, python, zotctl
 from zotctl import __version__
 from zotctl.errors import EXIT_CODES
 
@@ -66,7 +66,7 @@ def test_elsewhere_than_on_linux() -> None:
 def test_a_reader_that_went_away_is_no_error() -> None:
     command = f"{sys.executable} -m zotctl.cli serve --show-config --json | true; echo ${{PIPESTATUS[0]}}"
     run = subprocess.run(
-        ["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert run.stderr == ""
     assert run.stdout.strip() in {"0", "1"}

@@ -96,7 +96,7 @@ def ours(config: Path, *, create: bool = False) -> Iterator[httpx.Client]:
         line = first_line(process.stdout)
         found = re.search(r"http://[0-9.:]+", line)
         assert found, f"{line} {(config.parent / 'zotctl.log').read_text()[-3000:]}"
-        with httpx.Client(base_url=found[0], timeout=30) as client:
+        with httpx.Client(base_url=found[0], timeout=60) as client:
             yield client
         process.terminate()
         assert process.wait(60) == 0

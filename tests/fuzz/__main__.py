@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(10**6))
     parser.add_argument("--input", type=int, help="this one alone, of one kind")
     parser.add_argument("kinds", nargs="*", metavar="KIND")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     logging.disable()
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, _stop)

@@ -104,7 +104,7 @@ class Server:
         return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
 
     def client(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **options)
+        return httpx.Client(base_url=self.url, timeout=60, **options)
 
     def connect(self) -> Raw:
         return Raw(self.port)
@@ -121,7 +121,7 @@ class Server:
         if self.process.poll() is None:
             self.send(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(90)
         except subprocess.TimeoutExpired:
             children = self.workers()
             self.process.kill()
@@ -218,7 +218,7 @@ def error_code(answer: httpx.Response) -> str:
     return str(error["code"])
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     """The first true value of `condition`."""
     end = time.monotonic() + seconds
     while not (value := condition()):

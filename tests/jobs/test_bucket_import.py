@@ -12,6 +12,7 @@ import pytest
 
 from tests import images
 from tests.buckets import Bucket, bucket, make_bucket  # noqa: F401 - a fixture
+from tests.cli.running import PATIENCE_S
 from tests.counting import Counted, InFlight
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
@@ -304,7 +305,7 @@ def test_a_run_that_was_killed_is_run_again(source: Path) -> None:
 def _zotctl(bucket: Bucket, *arguments: str) -> subprocess.CompletedProcess[str]:  # noqa: F811
     command = [sys.executable, "-m", "zotctl.cli", *arguments]
     environment = os.environ | bucket.environment
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("dedupe", ["false", "true"])

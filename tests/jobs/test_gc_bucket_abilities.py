@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.cli.running import PATIENCE_S
 from tests.clocks import Hand
 from tests.counting import Counted
 from tests.doubles.objects import MemoryObjects
@@ -196,7 +197,7 @@ def gc(place: Bucket, *words: str, **environ: str) -> tuple[int, dict[str, Any]]
     time.sleep(1.1)  # a server's times have whole seconds
     command = [sys.executable, "-m", "zotctl.cli", "gc", "--root", place.url, "--delay", "0s", "--json", *words]
     done = subprocess.run(
-        command, env=os.environ | place.environment | environ, capture_output=True, check=False, timeout=120
+        command, env=os.environ | place.environment | environ, capture_output=True, check=False, timeout=PATIENCE_S
     )
     return done.returncode, json.loads(done.stdout)
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests import images
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.cli.running import PATIENCE_S
 from tests.jobs.test_gc import collect
 from tests.stores import bucket_store, push_blob, push_image
 from zotctl.oci.digest import digest_of
@@ -73,7 +74,9 @@ def test_the_command(store: Store, bucket: Bucket) -> None:  # noqa: F811
     environment = os.environ | bucket.environment
 
     def run(*options: str) -> dict[str, object]:
-        done = subprocess.run([*command, *options], env=environment, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(
+            [*command, *options], env=environment, capture_output=True, check=False, timeout=PATIENCE_S
+        )
         told = json.loads(done.stdout)
         assert isinstance(told, dict) and told["exit_code"] == done.returncode
         return told

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.running import PATIENCE_S
 from tests.images import Image, lay_out, row
 from tests.jobs.importing import gzipped, index_bytes, rows_of, run_import
 from tests.jobs.test_import_layouts import pulls
@@ -25,7 +26,7 @@ def plain(made: Image, tmp_path: Path) -> Path:
 
 def run(*command: object) -> None:
     need(str(command[0]))
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=60)
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("archive", [False, True])

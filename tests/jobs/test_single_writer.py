@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
+from tests.cli.running import PATIENCE_S
 from tests.http.serving import push_blob, serving
 from tests.images import image, lay_out
 from tests.object_proxy import Proxy
@@ -43,7 +44,7 @@ def jobs(source: Path) -> list[list[str]]:
 def zotctl(at: Bucket, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "zotctl.cli", *words, "--root", at.url],
-        env=os.environ | at.environment | environ, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | at.environment | environ, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from tests import images
 from tests.clocks import Hand
-from tests.counting import Counted, Intercepted, Rounds
+from tests.counting import Counted, Rounds
 from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_root, bucket_store, push_image
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, ManifestUnknown
@@ -79,17 +79,13 @@ def test_a_first_small_push(threads: ThreadPoolExecutor) -> None:
     assert objects.rounds() <= 3
 
 
-LINGER_S = 0.15
-"""Of a request, so that those which are asked for side by side begin before the first has its answer."""
-
-
 class Waited(Rounds):
     """No client waits until what is over was removed."""
 
     def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if name != "delete":
             return super().request(name, call, *args, **options)
-        return cast(Intercepted, self.inner).inner.delete(*args)
+        return self.inner.delete(*args)
 
 
 def push_body(store: Store, body: bytes) -> None:
@@ -110,15 +106,15 @@ def test_an_image_of_ten_layers_takes_twelve_rounds() -> None:
     layout, reservation, intents, blob. Then the manifest: as it is; it and what it names; intents; index.json."""
     made = images.image("large", layers=10)
     with ThreadPoolExecutor(24) as threads:
-        objects = Waited(MemoryObjects(), LINGER_S)
-        store, lingering = bucket_store(objects, threads=threads), cast(Any, objects.inner)
+        objects = Waited(MemoryObjects())
+        store = bucket_store(objects, threads=threads)
         protocol_of(store)
         push_body(store, made.blobs[0])
-        blob, lingering._linger = objects.rounds(), 0.0
+        blob, objects.lingers = objects.rounds(), False
         for body in made.blobs[1:]:
             push_body(store, body)
         objects.rounds()
-        lingering._linger = LINGER_S
+        objects.lingers = True
         with suppress(ManifestUnknown):
             store.repository("new").manifest("v1")
         store.repository_for_push("new").put_manifest(
@@ -129,7 +125,7 @@ def test_an_image_of_ten_layers_takes_twelve_rounds() -> None:
 
 def test_a_pull_by_tag_takes_one_round(threads: ThreadPoolExecutor) -> None:
     """Also when it is long ago that this process has seen the manifest."""
-    clock, objects = Hand(), Rounds(MemoryObjects(), 0.02)
+    clock, objects = Hand(), Rounds(MemoryObjects())
     store = bucket_store(objects, clock, threads=threads)
     made = push_image(store, "a", "v1")
     settle(store)
