@@ -24,6 +24,7 @@ def test_get_and_head_agree(client: httpx.Client, body: bytes) -> None:
     assert head.content == b""
     for name in ("content-length", "content-type", "docker-content-digest", "etag", "accept-ranges"):
         assert got.headers[name] == head.headers[name]
+    assert got.headers["x-content-type-options"] == head.headers["x-content-type-options"] == "nosniff"
     assert got.headers["content-length"] == str(len(body))
     assert got.headers["docker-content-digest"] == made
     assert got.headers["etag"] == f'"{made}"'

@@ -13,7 +13,7 @@ from tests.http.wire import Wire
 from zotctl.config import HttpConfig
 from zotctl.errors import ZotctlError
 from zotctl.http.answer import Answer
-from zotctl.http.body import ClientGone
+from zotctl.http.body import SCRATCH_BYTES, ClientGone
 from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.request import Request
 from zotctl.http.service import Service
@@ -197,6 +197,45 @@ async def _send_ahead(count: int) -> Line:
 def test_what_was_sent_ahead_is_answered_when_the_client_takes_bytes_again() -> None:
     with asyncio.Runner(loop_factory=Skipping) as runner:
         assert runner.run(_send_ahead(10)).confirmed > 10 * 30_000
+
+
+async def _behind_a_slow_one(behind: bytes, *, leave: bool) -> Line:
+    """What a client sends behind a request that takes half a second, and whether it sends nothing more."""
+    line = Line()
+    line.take(1 << 30)
+    line.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+    if leave:
+        line.half_close()
+    return line
+
+
+def test_a_body_that_cannot_come_any_more_is_not_waited_for() -> None:
+    """The client had closed its half before its request began."""
+
+    async def end() -> None:
+        line = await _behind_a_slow_one(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nxyz", leave=True)
+        await asyncio.sleep(1.0)
+        assert line.lost, "it waits for its body"
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(end())
+
+
+def test_what_is_sent_ahead_waits_in_the_kernel() -> None:
+    """Else a client could fill the memory while one request of it takes its time."""
+
+    async def fill() -> None:
+        one = b"GET /now HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"a" * 4000)
+        count = 4 * SCRATCH_BYTES // len(one)
+        line = await _behind_a_slow_one(one * count, leave=False)
+        assert len(line.sent) > 2 * SCRATCH_BYTES
+        for _ in range(count):
+            await asyncio.sleep(0.1)
+            line.send(b"")
+        assert not line.sent and line.confirmed > count * 30_000
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(fill())
 
 
 @pytest.mark.parametrize("first", range(0, BEGINNINGS, BEGINNINGS // 4))

@@ -22,7 +22,7 @@ from tests.http.serving import digest
 from tests.logins import users_file
 from zotctl.auth.passwords import CHECK_THREADS
 from zotctl.config import AuthConfig, HttpConfig
-from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace, RangeInvalid
+from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace, RangeInvalid, Unavailable
 from zotctl.http import protocol, sockets, uploads
 from zotctl.http.errors import Refused
 from zotctl.http.service import Service
@@ -351,6 +351,17 @@ def test_a_small_file_that_is_cut_short_is_an_error_and_no_answer(tmp_path: Path
     assert content.closed
 
 
+def test_a_range_that_is_refused_leaves_no_file_open() -> None:
+    store = FakeStore(nonblocking=True)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.get(f"/v2/now/blobs/{digest(BODY)}", headers={"Range": f"bytes={len(BODY)}-"})
+        assert answer.status_code == 416
+
+    asked(store, ask)
+    assert store.content.closed
+
+
 def test_a_chunk_that_another_request_came_before_is_out_of_order() -> None:
     """Between the look at the offset and the lock of the session."""
     upload = SimpleNamespace(offset=5, ended=[])
@@ -386,3 +397,57 @@ def test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here(made: str, st
         assert answer.status_code == status
 
     asked(FakeStore(nonblocking=False), ask)
+
+
+def test_a_whole_blob_that_cannot_be_stored_leaves_no_session() -> None:
+    """Whatever the reason: the client never learns its id, so nobody could end it."""
+    ended = list[str]()
+
+    class Away(FakeUpload):
+        def write(self, buffers: list[bytes]) -> None:
+            raise Unavailable("the storage is away")
+
+        def cancel(self) -> None:
+            ended.append("cancelled")
+
+        def close(self) -> None:
+            ended.append("closed")
+
+    store = FakeStore(nonblocking=True)
+    store.begin_upload = lambda algorithm: Away()  # type: ignore[method-assign]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for size in (10, len(BODY)):
+            ended.clear()
+            answer = await client.post("/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size])
+            assert answer.status_code == 503 and ended == ["cancelled", "closed"]
+
+    asked(store, ask)
+
+
+def test_an_upload_does_not_wait_for_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = FakeUpload()
+    upload.ready = lambda count: False  # type: ignore[method-assign]
+    monkeypatch.setattr(uploads, "MEMORY_TIMEOUT_S", 0.0)
+    with pytest.raises(Busy, match="memory"):
+        asyncio.run(asyncio.wait_for(uploads._memory(cast(Any, upload), 1), 10))
+
+
+def test_a_server_that_stops_waits_for_every_request() -> None:
+    store, told, go = FakeStore(nonblocking=False), list[Service](), threading.Event()
+    store.content.read_at = lambda offset, count: go.wait(20) and BODY[offset : offset + count]  # type: ignore
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        (service,) = told
+        slow = asyncio.create_task(client.get(f"/v2/a/blobs/{digest(BODY)}"))
+        async with asyncio.timeout(10):
+            while not service.in_flight:
+                await asyncio.sleep(0.01)
+        service.draining = True
+        assert (await client.get("/v2/a/manifests/x")).headers["connection"] == "close"
+        assert not service.drained.is_set()
+        go.set()
+        assert (await slow).content == BODY
+        await asyncio.wait_for(service.drained.wait(), 10)
+
+    asked(store, ask, told=told)

@@ -40,7 +40,7 @@ from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
 from zotctl.http.counters import StatusBoard
 from zotctl.http.errors import Refused, malformed, render, render_bug
 from zotctl.http.lists import PAGE_BYTES, Pages, _page_of, next_link
-from zotctl.http.protocol import Connection
+from zotctl.http.protocol import REQUESTS_AT_ONCE, Connection
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import _parsed
 from zotctl.http.service import Service
@@ -386,6 +386,35 @@ def test_a_buffer_that_a_thread_may_still_use_is_not_used_again() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_came_before_a_client_left_is_kept(chunked: bool) -> None:
+    """An upload goes on behind it."""
+
+    async def run() -> None:
+        body: Body = ChunkedBody(cast(Any, _Reading())) if chunked else SizedBody(cast(Any, _Reading()), 10)
+        body.feed(b"3\r\nabc\r\n" if chunked else b"abc")
+        body.fail(ClientGone("gone"))
+        assert b"".join(map(bytes, await body.batch(10))) == b"abc"
+        with pytest.raises(ClientGone):
+            await body.batch(10)
+
+    asyncio.run(run())
+
+
+def test_chunks_that_nobody_has_read_wait_in_the_kernel() -> None:
+    async def run() -> None:
+        connection = _Reading()
+        body = ChunkedBody(cast(Any, connection))
+        body.feed(b"%x\r\n" % (2 * BATCH_BYTES) + bytes(BATCH_BYTES - 1))
+        assert not connection.held
+        body.feed(bytes(1))
+        assert connection.held
+        await body.batch(BATCH_BYTES)
+        assert not connection.held
+
+    asyncio.run(run())
+
+
 class _Unreadable(Answer):
     """A blob on a disk that reports errors, and whether its header is out already."""
 
@@ -522,3 +551,18 @@ def test_a_reload_names_what_needs_a_restart_each_time(caplog: pytest.LogCapture
         caplog.clear()
         running._take(config)
         assert caplog.records == [] and running.rates is None
+
+
+def test_requests_that_were_sent_ahead_let_other_connections_have_their_turn() -> None:
+    async def run() -> None:
+        wire = Wire()
+        connection = Connection(cast(Service, wire))
+        connection.connection_made(wire)
+        sent = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * (3 * REQUESTS_AT_ONCE)
+        connection.get_buffer(-1)[: len(sent)] = sent
+        connection.buffer_updated(len(sent))
+        for turn in range(1, 4):
+            assert len(wire.seen.requests) == turn * REQUESTS_AT_ONCE
+            await asyncio.sleep(0)
+
+    asyncio.run(run())

@@ -915,4 +915,20 @@ MUTANTS = [
         "Endpoint(Need.ADMISSION, options)",
         ACCESS + "test_policies_and_passwords_change_on_reload",
     ),
+    _access(
+        "upload-that-is-finished-counts",
+        "an upload that is finished is not under way",
+        "http/uploads.py",
+        "            hold.waiting = None\n    except",
+        "            pass\n    except",
+        "tests/http/test_http_upload_limits.py::test_open_uploads_end_by_a_finish_a_wrong_digest_and_a_cancel",
+    ),
+    _access(
+        "upload-that-was-refused-counts",
+        "an upload of which nothing is left is not under way",
+        "http/uploadlimit.py",
+        "_ENDED = (BlobUploadUnknown, DigestInvalid, NoSpace)",
+        "_ENDED = (BlobUploadUnknown, NoSpace)",
+        "tests/http/test_http_upload_limits.py::test_open_uploads_end_by_a_finish_a_wrong_digest_and_a_cancel",
+    ),
 ]

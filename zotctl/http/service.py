@@ -250,9 +250,7 @@ def _settled(request: Request) -> bool:
     if body.complete:
         return True
     if request.waits_for_continue:
-        # RFC 9110, section 10.1.1: a refused client need not send the body.
-        request.connection.rest_refused = True
-        return False
+        return False  # RFC 9110, section 10.1.1: a refused client need not send the body
     return body.length is not None and body.length - body.arrived <= SMALL_REST_BYTES
 
 

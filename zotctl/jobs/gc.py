@@ -288,18 +288,14 @@ def _collector(run: Run, root: Root, settings: Settings) -> Collector | None:
     return jobs_of(root).collector(run, options)
 
 
-def gc_settings(
-    *, delay: float | None = None, untagged: str | None = None, inline: bool = False, trust_clock: bool = False
-) -> Settings:
+def gc_settings(*, delay: float | None = None, untagged: str | None = None, trust_clock: bool = False) -> Settings:
     """Settings from the configuration of each root, overridden by these options.
 
-    `delay` in seconds. `untagged`: "pushed", "all" or "none". `inline`: for `serve`, only roots with `gc = true`.
+    `delay` in seconds. `untagged`: "pushed", "all" or "none".
     """
 
     def settings(root: Root) -> GcOptions | None:
         config = root.config or RootSettings()
-        if inline and not config.gc:
-            return None
         chosen = config.gc_delay if delay is None else delay
         which = untagged or config.gc_untagged
         rules = Rules(config.retention, chosen, foreign=which == "all", untagged=which != "none")

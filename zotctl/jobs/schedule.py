@@ -125,7 +125,7 @@ def tasks(config: Config, root: Root) -> list[Task]:
     """The jobs that the configuration asks for on one root."""
     settings, found = root.config or RootSettings(), []
     if settings.gc:
-        chosen = gc_settings(inline=True)
+        chosen = gc_settings()
         found.append(Task("gc", root, settings.gc_interval, lambda run: gc(run, chosen), settings.gc_time_window))
     if config.scrub.interval is not None:
         # The job itself spreads its work over the interval, and does a slice of it about once a minute.
