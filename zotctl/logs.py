@@ -13,10 +13,12 @@ import mmap
 import os
 import struct
 import sys
-import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import Any, TextIO
 
 import msgspec
@@ -30,7 +32,7 @@ AUDIT_BACKLOG_LINES = 10_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _warned: set[str] = set()
-_direct: logging.StreamHandler[TextIO] | None = None
+_direct: LogStream | None = None
 """The log, if its lines are JSON."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -44,7 +46,8 @@ def _component(record: logging.LogRecord) -> str:
     return record.name.removeprefix("zotctl.").partition(".")[0]
 
 
-def _time(moment: float) -> str:
+def time_text(moment: float) -> str:
+    """A moment, in seconds since the epoch, as lines have it: RFC 3339 in UTC, with microseconds."""
     second = int(moment)
     return f"{_to_the_second(second)}.{int((moment - second) * 1_000_000):06d}Z"
 
@@ -54,8 +57,9 @@ def _to_the_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
-def _line(moment: float, level: str, component: str, message: str, fields: dict[str, Any]) -> str:
-    line = {"time": _time(moment), "level": level, "message": message, "component": component, **fields}
+def json_line(time: str, level: str, component: str, message: str, fields: dict[str, Any]) -> str:
+    """A line of JSON, without its end. `time` as `time_text` writes it."""
+    line = {"time": time, "level": level, "message": message, "component": component, **fields}
     try:
         return _encode(line).decode()
     except UnicodeEncodeError:  # a file name that is not UTF-8
@@ -70,7 +74,8 @@ class JsonFormatter(logging.Formatter):
         fields = _fields(record)
         if record.exc_info:
             fields = {**fields, "traceback": self.formatException(record.exc_info)}
-        return _line(record.created, record.levelname.lower(), _component(record), record.getMessage(), fields)
+        moment, level = time_text(record.created), record.levelname.lower()
+        return json_line(moment, level, _component(record), record.getMessage(), fields)
 
 
 class TextFormatter(logging.Formatter):
@@ -83,7 +88,7 @@ class TextFormatter(logging.Formatter):
             fields = {**fields, "error": f"{type(error).__name__}: {error}"}
         words = [f"{name}={_word(value)}" for name, value in fields.items() if value is not None]
         message = _printable(record.getMessage())
-        head = f"{_time(record.created)[:19]}Z {record.levelname.lower()} {_component(record)}: {message}"
+        head = f"{time_text(record.created)[:19]}Z {record.levelname.lower()} {_component(record)}: {message}"
         return " ".join([head, *words])
 
 
@@ -97,7 +102,58 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-class _LogFile(logging.StreamHandler[TextIO]):
+class LogStream(logging.StreamHandler[TextIO]):
+    """Writes a line at once. Lines of requests wait for one another, and several leave in one write; the order stays.
+
+    A write has at most `PIPE_BUF` bytes, as long as no single line has more: so lines of processes that share a pipe
+    stay whole (pipe(7)). Thread-safe.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.take_waiting: Callable[[], list[str]] = list
+        """Lines that wait, with their ends: taken whenever something is written, in any thread, by one at a time."""
+
+    def write_waiting(self) -> None:
+        """Never raises: a log that can't be written stops no request."""
+        with suppress(OSError, ValueError):
+            self.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called under the handler's lock. Lines of requests that came before are written before it."""
+        try:
+            self.write_waiting()
+        except Exception:
+            self.handleError(record)
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what waits. Raises OSError."""
+        self.acquire()
+        try:
+            for lines in _writes(self.take_waiting()):
+                with suppress(OSError):  # which the last flush raises again, unless it can be written by then
+                    self.stream.write(lines)
+                    self.stream.flush()
+            super().flush()
+        finally:
+            self.release()
+
+
+def _writes(lines: list[str]) -> Iterator[str]:
+    """Whole lines, as many together as one write may have."""
+    start, room = 0, PIPE_BUF
+    for place, line in enumerate(lines):
+        size = len(line) if line.isascii() else len(line.encode("utf-8", "backslashreplace"))
+        if size > room and place > start:
+            yield "".join(lines[start:place])
+            start, room = place, PIPE_BUF
+        room -= size
+    if lines:
+        yield "".join(lines[start:])
+
+
+class _LogFile(LogStream):
     """Appends to a file that may be moved away and opened anew."""
 
     def __init__(self, path: str) -> None:
@@ -237,24 +293,11 @@ class _AuditFile(logging.Handler):
         super().close()
 
 
-def tell(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
-    """One line of level INFO, which the caller knows to be wanted. Never raises.
-
-    It is what `log.info` writes, at a third of its cost: for what is told of each request. Where something listens
-    beside the log that `setup` made, it goes the long way.
-    """
-    if (handler := _direct) is None or logging.root.handlers != [handler] or log.handlers:
-        log.info("%s", message, extra={"fields": fields})
-        return
-    line = _line(time.time(), "info", log.name.removeprefix("zotctl.").partition(".")[0], message, fields) + "\n"
-    handler.acquire()
-    try:
-        handler.stream.write(line)
-        handler.stream.flush()
-    except (OSError, ValueError):  # as the handler itself: a log that can't be written stops no request
-        pass
-    finally:
-        handler.release()
+def direct_log(log: logging.Logger) -> LogStream | None:
+    """Where lines of `log` go, if they are JSON and nothing else listens: what is told of each request can go there
+    without a record of logging, at a fraction of the cost. None: it goes the long way."""
+    handler = _direct
+    return handler if handler is not None and logging.root.handlers == [handler] and not log.handlers else None
 
 
 def audit(log: logging.Logger, message: str, fields: dict[str, Any]) -> None:
@@ -317,7 +360,7 @@ def setup(level: str, output: str | None = None, format: str = "auto", audit: st
     """
     logging.raiseExceptions = False
     _record_less()
-    handler = _file("log.output", output) if output else logging.StreamHandler(sys.stderr)
+    handler = _file("log.output", output) if output else LogStream(sys.stderr)
     text = format == "text" or (format == "auto" and not output and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     least = logging.getLevelName(level.upper())
@@ -367,6 +410,8 @@ def _close(logger: logging.Logger) -> None:
     """Take away its handlers; files of ours are closed."""
     for old in logger.handlers[:]:
         logger.removeHandler(old)
+        if isinstance(old, LogStream):
+            old.write_waiting()
         if isinstance(old, _LogFile):
             old.stream.close()
         elif isinstance(old, _AuditFile):

@@ -6,10 +6,51 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 LOGS = "tests/cli/test_logs.py::"
+ACCESS_LOG = "tests/http/test_http_access_log.py::"
 JOBS = "tests/jobs/test_who_did_it.py::"
 SUITE = "tests/conformance/test_repositories.py::TestMemory::test_the_history_says_who_pushed_untagged_and_deleted"
 
 MUTANTS = [
+    Mutant(
+        "log-overtakes-requests",
+        kinds.ANSWERS,
+        "I15",
+        "lines of requests stand before what is logged later",
+        "logs.py",
+        "            self.write_waiting()\n        except Exception:",
+        "            pass\n        except Exception:",
+        ACCESS_LOG + "test_lines_stay_in_their_order",
+    ),
+    Mutant(
+        "log-waiting-lines-forgotten",
+        kinds.ANSWERS,
+        "I15",
+        "lines of requests that wait are written when the process ends and before the file is opened anew",
+        "logs.py",
+        "_writes(self.take_waiting())",
+        "_writes([])",
+        ACCESS_LOG + "test_no_line_is_lost_when_the_file_is_opened_anew_or_the_process_ends",
+    ),
+    Mutant(
+        "log-torn-in-a-pipe",
+        kinds.ANSWERS,
+        "I15",
+        "a write of several lines has no more bytes than a pipe takes whole",
+        "logs.py",
+        "        if size > room and place > start:\n",
+        "        if False:\n",
+        ACCESS_LOG + "test_a_write_has_whole_lines_and_no_more_than_a_pipe_takes_at_once",
+    ),
+    Mutant(
+        "log-waits-for-another-request",
+        kinds.ANSWERS,
+        "I15",
+        "a line of a request is written soon, also if no other follows",
+        "http/access.py",
+        "            self._loop.call_later(WAIT_S, self._write, log)\n",
+        "",
+        ACCESS_LOG + "test_a_line_is_written_soon",
+    ),
     Mutant(
         "audit-torn-line-given-up",
         kinds.ANSWERS,
