@@ -91,7 +91,7 @@ def bucket_store(
 
 def probed(objects: Objects, server: str = "", *, signed_deletes: bool = True) -> None:
     """What is written in a bucket whose server was tried out within the last day, and can do all that is needed."""
-    able = Abilities(True, True, True, SHA256, False, signed_deletes)
+    able = Abilities(True, True, True, True, True, SHA256, False, signed_deletes)
     objects.put(keys.CAPABILITIES, json.dumps({"server": server, **able._asdict()}).encode())
 
 

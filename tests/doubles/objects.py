@@ -236,11 +236,12 @@ class MemoryObjects:
         return f"memory://{self.label}/{key}?until={self.clock() + seconds}"
 
     def sign_deletes(self, keys: Sequence[str], seconds: int, *, at: float | None = None) -> PresignedDelete:
-        return PresignedDelete(tuple(keys), (self.clock() if at is None else at) + seconds)
+        at = self.clock() if at is None else at
+        return PresignedDelete(tuple(keys), None, at, at + seconds)
 
     def execute(self, presigned: PresignedDelete) -> None:
         with self._mutex:
-            if self.clock() > float(str(presigned.request)):
+            if self.clock() > presigned.ends:
                 raise Expired(f"{self.label}: the request was signed too long ago")
             for key in presigned.keys:
                 self.delete(key)

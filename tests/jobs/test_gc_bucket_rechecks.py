@@ -116,6 +116,38 @@ def test_c2_deletes_are_dated_before_the_intent(world: World) -> None:
     assert not waits and world.has("a", STRAY)
 
 
+def test_c2_nothing_goes_by_ages_from_before_the_clock_was_put_back(world: World) -> None:
+    """Its reservation, which is old, counts as young from then on, so that nobody writes it anew."""
+    ripe(world)
+
+    def put_back(method: str, args: tuple[Any, ...]) -> None:
+        if method == "get" and args[0] == keys.CAPABILITIES:  # what goes is known
+            world.memory.clock = lambda: world.clock.at - 2 * DELAY
+
+    world.objects.before = put_back
+    report = collect(world.store)
+    assert [error["error"] for error in report.errors] == ["ClockDoubtful"]
+    assert world.has("a", STRAY)
+    assert not world.keys_of(keys.INTENTS)
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "frozen"])
+def test_c6_nothing_is_deleted_by_a_clock_that_was_put_back(world: World, heard: bool) -> None:
+    """The server would still carry it out in an hour."""
+    ripe(world)
+
+    def put_back(method: str, args: tuple[Any, ...]) -> None:
+        if method == "put" and args[0] == "a/index.json":
+            world.memory.clock = lambda: world.clock.at - 3600
+            if not heard:
+                said = world.memory.date() + 3600 + DELETES_SIGNED_FOR_S + 1
+                world.memory.date = lambda: said  # type: ignore[method-assign]
+
+    world.objects.before = put_back
+    assert collect(world.store).summary["purged"] == 0
+    assert world.has("a", STRAY)
+
+
 # -- C4: what index.json says by then -------------------------------------------------------------
 
 

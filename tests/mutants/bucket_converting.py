@@ -117,7 +117,7 @@ MUTANTS = [
         "I5",
         "a copy goes by a delete that was signed before",
         "storage/bucket/pool.py",
-        "self._context.each([partial(self._context.objects.execute, presigned_deletes[digest]) for digest in still])",
+        "self._context.each([partial(self._context.carry_out, presigned_deletes[digest]) for digest in still])",
         ("self._context.each([partial(self._context.objects.delete, keys.blob(name, digest)) for digest in still])"),
         STEPS + "test_a_process_that_was_frozen_deletes_no_copy",
     ),

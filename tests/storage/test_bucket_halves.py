@@ -97,7 +97,7 @@ def test_no_acknowledged_image_is_lost_when_puts_are_cut(bucket: Bucket, proxy: 
 
 # -- what the probe makes of a store ----------------------------------------------------------------
 
-GOOD = Abilities(True, True, True, SHA256, False)
+GOOD = Abilities(True, True, True, True, True, SHA256, False)
 
 
 def tried(objects: Objects) -> Abilities:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +17,23 @@ from tests.object_faults import AWAY, LOST, NEVER, SLOW, FaultyObjects, Forgetfu
 from tests.object_proxy import Proxy
 from tests.stores import bucket_store, push_image
 from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError
+from zotctl.jobs.bucket.jobs import meaning_of
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.client import Client
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import SHA256, Object
-from zotctl.storage.bucket.probe import Abilities, probe, probe_deletes, require_collection, require_shared
+from zotctl.storage.bucket.probe import (
+    Abilities,
+    probe,
+    probe_deletes,
+    require_collection,
+    require_shared,
+    require_whole,
+)
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Buffer
 
-ALL = Abilities(True, True, True, SHA256, False)
+ALL = Abilities(True, True, True, True, True, SHA256, False)
 
 
 class ServerTime:
@@ -108,6 +116,57 @@ def test_a_race_is_found() -> None:
 def test_reads_of_two_states_are_found() -> None:
     found = probe(Torn(), Clock())
     assert (found.creates_once, found.swaps, found.one_winner) == (True, True, False)
+
+
+class Late(MemoryObjects):
+    """Some of its answers show what was there before the last write of an object."""
+
+    def __init__(self, *late: str) -> None:
+        super().__init__()
+        self._late = late
+        self._before: dict[str, Any] = {}
+
+    def _remember(self, key: str) -> None:
+        self._before[key] = self.stored.get(key)
+
+    def put(self, key: str, body: Buffer, **options: Any) -> str:
+        self._remember(key)
+        return super().put(key, body, **options)
+
+    def delete(self, key: str) -> None:
+        self._remember(key)
+        super().delete(key)
+
+    def get(self, key: str, *, unless: str = "") -> tuple[Object, bytes] | None:
+        if "reads" not in self._late or key not in self._before:
+            return super().get(key, unless=unless)
+        if (old := self._before[key]) is None:
+            raise NotFound(key)
+        return self._object(key, old), old.body
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Object]:
+        if "lists" not in self._late:
+            return super().list(prefix, after=after)
+        old = {key: self._before.get(key, found) for key, found in self.stored.items()} | self._before
+        return iter(
+            [self._object(key, found) for key, found in sorted(old.items()) if found and key.startswith(prefix)]
+        )
+
+
+def test_reads_and_lists_that_are_late_are_found() -> None:
+    found = probe(Late("lists"), Clock())
+    assert found == ALL._replace(lists_shown=False)
+    require_whole("s3://x", found)
+    with pytest.raises(ConfigError, match=r"lists that show each write at once.*single_writer"):
+        require_shared("s3://x", found, single_writer=False)
+    require_shared("s3://x", found, single_writer=True)
+    late = Late("reads")
+    found = probe(late, Clock())
+    assert not found.reads_shown and found.lists_shown
+    assert keys.CAPABILITIES not in late.stored, "a bad result is not kept"
+    with pytest.raises(ConfigError, match=r"s3://x.*before a write.*cache"):
+        require_whole("s3://x", found)
+    assert meaning_of(found).startswith("not fit")
 
 
 def test_late_deletes_are_found() -> None:
@@ -214,7 +273,7 @@ def test_a_proxy_that_drops_the_conditions_is_found(bucket: Bucket) -> None:  # 
     try:
         client = Client(replace(bucket.settings, endpoint=proxy.endpoint))
         found = probe(Retrying(client), Clock())
-        assert found == Abilities(False, False, False, SHA256, False)
+        assert found == Abilities(False, False, False, True, True, SHA256, False)
         proxy.conditions = True
         assert probe(Retrying(client), Clock()) == ALL
         client.close()
@@ -228,7 +287,7 @@ def test_refused_conditions_are_missing_and_a_single_writer_needs_none(bucket: B
         for inner in (MemoryObjects(conditions=None), Client(replace(bucket.settings, endpoint=proxy.endpoint))):
             objects = Retrying(inner)
             found = probe(objects, Clock())
-            assert found == Abilities(False, False, False, SHA256, False)
+            assert found == Abilities(False, False, False, True, True, SHA256, False)
             with pytest.raises(ConfigError, match="single_writer = true"):
                 require_shared("s3://x", found, single_writer=False)
             etag = objects.put("file", b"one", absent=True)

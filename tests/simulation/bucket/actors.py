@@ -24,7 +24,7 @@ AWAY = (Unavailable, NameUnknown)
 """Answers that tell nothing: 503, or a repository that is not there."""
 LOST = (BlobUploadUnknown, UploadConflict)
 """What a client hears of an upload whose session it lost: by a fault, or because it took too long."""
-JOB_ERRORS = ("Busy", "HeldElsewhere", "Unavailable", "OutcomeUnknown", "SlowDown", "Expired")
+JOB_ERRORS = ("Busy", "HeldElsewhere", "Unavailable", "OutcomeUnknown", "SlowDown", "Expired", "ClockDoubtful")
 
 
 class Client(actors.Client):
@@ -85,6 +85,17 @@ class Client(actors.Client):
                 self.answer(f"{kind}: {error['error']}")
                 if error["error"] not in JOB_ERRORS:
                     self.model.fail(self.process, "I10", f"{kind} failed: {error['error']} {error['reason']}")
+
+
+def put_back(seconds: float, *, turns: int) -> Script:
+    """The object store's clock, some turns later."""
+
+    def run(client: actors.Client) -> None:
+        for _ in range(turns):
+            client.process.turn("wait", "clock")
+        client.machine.jump(-seconds)
+
+    return run
 
 
 def collector(name: str = "gc") -> Script:

@@ -56,15 +56,20 @@ class Machine(scheduler.Machine):
         self.had_faults = bool(faults)
         self.one_host, self.deletions, self.lost, self.marked = one_host, Mark(), DigestMarks(), DigestMarks()
         """Are all processes on one host? Then they hear of each other's deletions and losses at once."""
+        self._put_back = 0.0
+        """Seconds by which the object store's clock alone was put back."""
         memory.clock = self.server_time
 
     def server_time(self) -> float:
-        return self.now / SECOND
+        return self.now / SECOND - self._put_back
 
     def jump(self, by: float) -> None:
-        """By so many seconds."""
+        """By so many seconds; backwards, that of the object store alone."""
         self.note("clock", "TICK", f"{by:g} s")
-        self.advance(self.now + int(by * SECOND))
+        if by < 0:
+            self._put_back -= by
+        else:
+            self.advance(self.now + int(by * SECOND))
 
     def let_time_pass(self, living: Sequence[Process]) -> None:
         """Until the next sleeper wakes up, or the next late request may be carried out."""

@@ -20,7 +20,7 @@ from zotctl.storage.bucket import blobs as blobs_module
 from zotctl.storage.bucket import index
 from zotctl.storage.bucket.blobs import BucketBlobs
 from zotctl.storage.bucket.index import GENERATIONS, IndexObjects
-from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
+from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, INTENT_LIFETIME_S, DeletionIntents
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import BucketProtocol, BucketTransaction
@@ -241,6 +241,11 @@ OFF: dict[str, Off] = {
     "C4: the fence": Off([(Deletion, "fence", _nothing)], ("bucket sleeper",), 3000),
     "C5: reservations are looked at again": Off(
         [(Deletion, "recheck", _nothing)], ("bucket push gc gc", "bucket wait"), 3000
+    ),
+    "P2: an intent counts when the clock is put back": Off(
+        [(DeletionIntents, "_counts", lambda self, intent: intent.is_younger(INTENT_LIFETIME_S))],
+        ("bucket clock back",),
+        1000,
     ),
     "C7: not while an outcome is unknown": Off(
         [(Deletion, "_delete", _over_whatever_happens)],

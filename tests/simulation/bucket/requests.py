@@ -84,7 +84,7 @@ class Turns(WrappedObjects):
         if method != "execute":
             return call
         presigned: PresignedDelete = call.args[0]  # type: ignore[attr-defined]
-        if self._memory.clock() > float(str(presigned.request)):
+        if self._memory.clock() > presigned.ends:
             raise Expired("signed too long ago")
 
         def delete() -> None:

@@ -163,6 +163,18 @@ def _stopped_gc(rng: Random) -> Cast:
     ][: rng.choice([2, 3])]
 
 
+def _clock_back(rng: Random) -> Cast:
+    """The object store's clock is put back while something is about to be deleted."""
+    image = rng.choice([M1, M2])
+    ask = rng.choice([a.reserved("a", image, "new"), a.looker("a", *image.blobs), a.uploader("a", *image.blobs)])
+    gc = rng.choice([b.collector(), b.patient(a.blob_deleter("a", *image.blobs))])
+    return [
+        ("gc", gc),
+        ("clock", b.put_back(rng.choice([90.0, 301.0, 3600.0]), turns=rng.randrange(40))),
+        ("ask", ask),
+    ]
+
+
 def _remembered(rng: Random) -> Cast:
     """Answered from memory, as late as may be, while collectors see when the reservation was written."""
     image, again = rng.choice([M0, M1]), rng.choice([0.2, 0.24, 0.6])
@@ -236,6 +248,7 @@ SCENARIOS: dict[str, Callable[[Random], Cast]] = {
     "bucket scrub": _scrub,
     "bucket sleeper": _sleeper,
     "bucket stopped gc": _stopped_gc,
+    "bucket clock back": _clock_back,
     "bucket remembered": _remembered,
     "bucket manifest again": _manifest_again,
     "bucket slow head": _slow_head,

@@ -16,9 +16,10 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
-from zotctl.storage import Store
+from zotctl.storage import Store, keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.probe import PROBE_KEPT_S
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
 from zotctl.storage.root import Root
@@ -110,6 +111,8 @@ def new_world(mode: str, dice: Random, faults: Sequence[Fault], *, one_host: boo
     memory.stored = dict(made.machine.memory.stored)
     machine = Machine(memory, START, dice=dice, faults=faults, delay=DELAY, one_host=one_host)
     machine.tokens = made.machine.tokens
-    probed(memory)  # as of now; a store that was collected before has it
+    probed(memory)  # a store that was collected before has it
+    known = memory.stored[keys.CAPABILITIES]
+    memory.stored[keys.CAPABILITIES] = known._replace(modified=known.modified - PROBE_KEPT_S // 2)
     machine.model = Model(machine, dedupe=mode == "pool")
     return machine

@@ -12,7 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from zotctl.errors import DoneUnanswered, Expired, LayoutInvalid, NotFound, OutcomeUnknown, StorageError
+from zotctl.errors import (
+    ClockDoubtful,
+    DoneUnanswered,
+    Expired,
+    LayoutInvalid,
+    NotFound,
+    OutcomeUnknown,
+    StorageError,
+)
 from zotctl.jobs.bucket.looks import look_at
 from zotctl.jobs.reachable import ReachableBlobs
 from zotctl.oci.digest import Digest
@@ -20,6 +28,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.clock import is_ahead
 from zotctl.storage.protocol import Snapshot
 from zotctl.storage.root import Root
 
@@ -68,9 +77,10 @@ class Candidate:
 class Deletion:
     """One batch, by one thread. Its methods are the steps, and `carry_out` calls them in order."""
 
-    def __init__(self, root: Root, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, root: Root, candidates: Sequence[Candidate], began: float = 0.0) -> None:
+        """`began`: as for `Batches`."""
         self._root, self._protocol, self._context = root, bucket_of(root), bucket_of(root).context
-        self._objects = self._context.objects
+        self._objects, self._began = self._context.objects, began
         self._left = list(candidates)
         self._markers: dict[str, ReachableBlobs] = {}
         self.took = 0.0
@@ -79,7 +89,7 @@ class Deletion:
         """Nothing that was asked for in C6 can still be carried out, once more: else the intent stays (C7)."""
 
     def carry_out(self) -> list[Candidate]:
-        """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown."""
+        """What is gone. Raises Expired (nothing is, or not all), OutcomeUnknown, ClockDoubtful (nothing is)."""
         self.look()
         dated = self.date()
         intent = self.announce()
@@ -110,8 +120,17 @@ class Deletion:
 
     def date(self) -> float:
         """C2. The deletes are signed with this time, whenever that is done: they are void before another run takes the
-        intent for dead, for it is younger. By the server's clock."""
-        return self._objects.date()
+        intent for dead, for it is younger. By the server's clock.
+
+        Raises ClockDoubtful if that was put back since the run began: an old reservation counts as young now, and
+        nobody writes it anew (P1)."""
+        dated = self._objects.date()
+        if is_ahead(self._began, dated):
+            raise ClockDoubtful(
+                f"{self._objects.label}: the object store's clock was put back while this run looked at its content, "
+                "so nothing more is deleted; run it again"
+            )
+        return dated
 
     def announce(self) -> str:
         """C3."""
@@ -190,7 +209,7 @@ class Deletion:
         """Whatever ends this without an answer, the intent stays until nothing of it can happen any more."""
         before, self.over = self.over, False
         try:
-            self._objects.execute(presigned)
+            self._context.carry_out(presigned)
         except DoneUnanswered:
             return
         except OutcomeUnknown:
@@ -223,14 +242,15 @@ class Batches:
     SLOW_S = 5.0
     """Seconds: the second request of a C6 that takes longer might be too late."""
 
-    def __init__(self, root: Root, check: Callable[[], None]) -> None:
-        """`check` is called between two of them."""
-        self._root, self._check, self._size = root, check, self.MOST_DELETES
+    def __init__(self, root: Root, check: Callable[[], None], began: float = 0.0) -> None:
+        """`check` is called between two of them. `began`: when the run did that has found the candidates, by the
+        server's clock in seconds since 1970."""
+        self._root, self._check, self._size, self._began = root, check, self.MOST_DELETES, began
         self._allowed = False
 
     def carry_out(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """What is gone. A batch whose outcome is unknown, or that was too late, is left to another run.
-        Raises ConfigError before the first one, where no late delete is refused (`s3.probe`)."""
+        Raises ConfigError before the first one, where no late delete is refused (`s3.probe`); ClockDoubtful."""
         todo = [part for each in candidates for part in split(each, self.MOST_DELETES)]
         if todo and not self._allowed:
             bucket_of(self._root).maintenance.require_collection()
@@ -238,7 +258,7 @@ class Batches:
         while todo:
             self._check()
             batch, todo = self._cut(todo)
-            deletion = Deletion(self._root, batch)
+            deletion = Deletion(self._root, batch, self._began)
             try:
                 yield from deletion.carry_out()
             except Expired:

@@ -78,7 +78,7 @@ class BucketCollector:
         self._known, self._eligibility = Reached(), Eligibility(run, self._context, options.delay)
         self.parallel = 1 if self._context.threads is None else REPOSITORIES_AT_ONCE
         self.halted = self._context.halted
-        self._batches = Batches(root, self._check)
+        self._batches = Batches(root, self._check, self._eligibility.now)
         self._deleting = threading.Lock()
         """One batch at a time, however many repositories are looked at: it goes by the clock."""
         self._mutex = threading.Lock()
@@ -293,7 +293,7 @@ def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> N
         for found in objects.list(f"{directory}/"):
             if found.key.startswith(keys.below(STAGING)):
                 continue
-            if ahead.age(found) > 2 * INTENT_LIFETIME_S:
+            if ahead.age(found) > 2 * INTENT_LIFETIME_S and not (found.is_ahead and not delay):
                 objects.delete(found.key)
     staged = list(objects.list(keys.below(STAGING)))
     if staged and all(ahead.age(found) >= kept(delay) for found in staged):

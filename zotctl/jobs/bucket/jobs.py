@@ -145,6 +145,8 @@ def meaning_of(able: Abilities) -> str:
     """One sentence that says what the abilities mean for an operator."""
     if able.keeps_halves:
         return "not fit: it keeps half of an object when a connection ends in the middle of a put"
+    if not able.reads_shown:
+        return "not fit: it answers reads with what was there before a write"
     if able.missing:
         return f"one process only (single_writer), and no job beside it: it lacks {', '.join(able.missing)}"
     parts = ["good for any number of servers and jobs"]

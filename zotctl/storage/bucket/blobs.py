@@ -282,7 +282,7 @@ class BucketBlobs(Blobs):
         try:
             void()
             over = False
-            self._context.objects.execute(presigned)
+            self._context.carry_out(presigned)
             over = True
         except DoneUnanswered:
             pass  # but it may be done once more

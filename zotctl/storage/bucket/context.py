@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from zotctl.errors import DigestInvalid, NotFound
+from zotctl.errors import DigestInvalid, Expired, NotFound
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.seam import Object, Objects
+from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
 from zotctl.storage.bucket.workers import DigestMarks, Mark, Turn, at_once
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import Clock, is_ahead
 
 T = TypeVar("T")
 
@@ -95,6 +95,17 @@ class BucketContext:
         with suppress(NotFound):
             return self.objects.head(key)
         return None
+
+    def carry_out(self, presigned: PresignedDelete) -> None:
+        """Execute a presigned delete in its time. Raises Expired, and what `Objects.execute` raises.
+
+        Where the server's clock was put back, its expiry may come hours late, and not every server refuses what is
+        signed with a time to come: so what it has said of its clock must agree.
+        """
+        now = self.objects.date()
+        if is_ahead(presigned.begins, now) or now > presigned.ends:
+            raise Expired(f"{self.objects.label}: deletes were signed too long ago, or the server's clock was put back")
+        self.objects.execute(presigned)
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """All of them, side by side where there are threads; the results in order. A call may come here itself."""

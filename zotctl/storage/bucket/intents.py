@@ -89,6 +89,8 @@ class DeletionIntents:
     def __init__(self, context: BucketContext) -> None:
         self._context = context
         self._known: Lru[str, frozenset[str]] = Lru(KNOWN_INTENTS)
+        self._ahead: Lru[str, float] = Lru(KNOWN_INTENTS)
+        """When those were first seen that are dated ahead, by `clock.boottime`."""
         # A simulation has one thread, and pushes that are one after the other have nothing to share.
         self.look = self._look if context.threads is None else SingleFlight(self._look, context.clock)
         """P2: what is in living intents. One LIST, and a GET for each intent that is new to this process."""
@@ -104,10 +106,20 @@ class DeletionIntents:
         self._context.objects.delete(intent)
 
     def _look(self) -> Announced:
-        # One that is dated ahead is dead: the server refuses its deletes, which are signed with that time.
-        living = [s for s in self._context.objects.list(keys.below(keys.INTENTS)) if s.is_younger(INTENT_LIFETIME_S)]
+        living = [found for found in self._context.objects.list(keys.below(keys.INTENTS)) if self._counts(found)]
         read = [self._read(intent) for intent in living]
         return Announced(set().union(*(found for found in read if found is not None)), None in read)
+
+    def _counts(self, intent: Object) -> bool:
+        """Is it younger than D? One that is dated ahead counts from when this process first saw it: the server's clock
+        was put back, and with it the expiry of the deletes."""
+        if not intent.is_ahead:
+            return intent.age < INTENT_LIFETIME_S
+        now = self._context.clock.boottime()
+        since = self._ahead.get(intent.key)
+        if since is None:
+            self._ahead.put(intent.key, since := now)
+        return now - since < INTENT_LIFETIME_S
 
     def wait_out(self, wanted: Iterable[str]) -> bool:
         """P2 of a push: return when none of these keys is announced. Raises Busy (503, Retry-After).

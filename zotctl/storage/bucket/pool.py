@@ -161,7 +161,7 @@ class PoolConversion:
             }
             self._context.each([partial(self._reservations.renew, name, digest) for digest in some])
             still = [digest for digest, wait in self.droppable(name, some, age) if not wait]
-            self._context.each([partial(self._context.objects.execute, presigned_deletes[digest]) for digest in still])
+            self._context.each([partial(self._context.carry_out, presigned_deletes[digest]) for digest in still])
             done += still
         return done
 

@@ -39,6 +39,7 @@ PROBE_KEPT_S = 24 * 3600
 """Seconds for which a result is believed, by the server's clock."""
 RACE_ROUNDS, RACING_WRITERS = 5, 8
 READ_ROUNDS, RACING_READERS = 8, 4
+SHOWN_ROUNDS = 4
 MIXED_READS = 2
 """How many of these reads may mix two states: versitygw does so with one in thousands, others with every third."""
 TRIAL_SIGNED_FOR_S = 1
@@ -56,6 +57,7 @@ CHECKSUM_HEADERS = {SHA256: "x-amz-checksum-sha256", MD5: "Content-MD5"}
 class Abilities(NamedTuple):
     """What the trials have shown; kept as JSON in `.zotctl/capabilities`.
 
+    `reads_shown`, `lists_shown`: each read, and each list, shows the last write that was answered before it.
     `checksum`: that which is verified at each put, or `UNCHECKED`. `keeps_halves`: with it, of a put whose connection
     ended early. `signed_deletes`: they are carried out, and refused when they are late; None: not tried yet.
     """
@@ -63,6 +65,8 @@ class Abilities(NamedTuple):
     creates_once: bool
     swaps: bool
     one_winner: bool
+    reads_shown: bool
+    lists_shown: bool
     checksum: str
     keeps_halves: bool
     signed_deletes: bool | None = None
@@ -74,13 +78,19 @@ class Abilities(NamedTuple):
             "PUT If-None-Match: * (creating an object once)": self.creates_once,
             "PUT If-Match (replacing an object only as it was read)": self.swaps,
             "one winner of several conditional PUTs at once (and reads of one state)": self.one_winner,
+            "lists that show each write at once": self.lists_shown,
         }
         return [name for name, there in wanted.items() if not there]
 
 
 def require_whole(label: str, abilities: Abilities) -> None:
-    """Raises ConfigError: half an index.json would take the place of a whole one, even with one writer. Warns of a
-    store that verifies nothing."""
+    """Raises ConfigError: half an index.json, or an old one, would take the place of a whole one, even with one writer.
+    Warns of a store that verifies nothing."""
+    if not abilities.reads_shown:
+        raise ConfigError(
+            f"{label}: the object store, or a cache before it, answers reads with what was there before a write; an "
+            "index.json that is out of date would lose tags. Use another object store, or take the cache away"
+        )
     unchecked = f"{label}: the object store verifies neither {' nor '.join(CHECKSUM_HEADERS.values())}"
     if abilities.keeps_halves:
         reason = "it keeps half of an object when a connection ends in the middle of a put"
@@ -128,7 +138,7 @@ def known(objects: Objects, server: str) -> Abilities | None:
 
 
 def probe(objects: Objects, clock: Clock, server: str = "") -> Abilities:
-    """From the last 24 hours, or tried now: some 150 small requests. What is missing is tried again each time.
+    """From the last 24 hours, or tried now: some 200 small requests. What is missing is tried again each time.
     From now on, `objects` are put with the checksum that was found."""
     found = known(objects, server)
     if found is None:
@@ -148,7 +158,7 @@ def probe_deletes(objects: Objects, clock: Clock, server: str = "") -> Abilities
 
 
 def _keep(objects: Objects, server: str, found: Abilities) -> None:
-    if not (found.missing or found.keeps_halves or found.signed_deletes is False):
+    if not (found.missing or not found.reads_shown or found.keeps_halves or found.signed_deletes is False):
         objects.put(keys.CAPABILITIES, json.dumps({"server": server, **found._asdict()}).encode())
 
 
@@ -159,7 +169,7 @@ class Probe:
         self._objects, self._clock = objects, clock
 
     def abilities(self) -> Abilities:
-        """All but signed deletes: some 150 small requests. The checksum first, for a store that refuses one takes
+        """All but signed deletes: some 200 small requests. The checksum first, for a store that refuses one takes
         nothing with it."""
         checksum = next((each for each in CHECKSUM_HEADERS if self._settled(partial(self._verifies, each))), UNCHECKED)
         self._objects.adapt(checksum=checksum, conditions=True)
@@ -169,11 +179,12 @@ class Probe:
             until = self._clock.elapsed() + HALF_APPEARS_S
             creates_once, swaps = self._settled(self._creates_once), self._settled(self._swaps)
             one_winner = creates_once and swaps and self._one_winner()
+            reads_shown, lists_shown = self._shows_writes()
             halves = [self._is_replaced(key, etag, until) for key, etag in etags.items()]
         finally:
             for key in cut:
                 self._objects.delete(key)
-        return Abilities(creates_once, swaps, one_winner, checksum, any(halves))
+        return Abilities(creates_once, swaps, one_winner, reads_shown, lists_shown, checksum, any(halves))
 
     def _settled(self, step: Callable[[str], T]) -> T:
         """With another key, as long as an answer got lost."""
@@ -247,6 +258,31 @@ class Probe:
         with suppress(NotFound, Unavailable):
             return self._objects.get(key)
         return None
+
+    def _shows_writes(self) -> tuple[bool, bool]:
+        """Do reads and lists show each write at once? Not where copies follow later, or a cache answers."""
+        with ThreadPoolExecutor(SHOWN_ROUNDS) as pool:
+            rounds = list(pool.map(lambda _: self._settled(self._is_shown), range(SHOWN_ROUNDS)))
+        return all(read for read, _ in rounds), all(listed for _, listed in rounds)
+
+    def _is_shown(self, key: str) -> tuple[bool, bool]:
+        """It is asked for before it is there, for some remember a "no"."""
+        reads, lists = [self._body(key) is None], [self._listed(key) is None]
+        for body in (b"first", b"second one", None):
+            self._objects.delete(key) if body is None else self._objects.put(key, body)
+            reads.append(self._body(key) == body)
+            lists.append(self._listed(key) == (None if body is None else len(body)))
+        return all(reads), all(lists)
+
+    def _body(self, key: str) -> bytes | None:
+        with suppress(NotFound):
+            got = self._objects.get(key)
+            return got[1] if got else None
+        return None
+
+    def _listed(self, key: str) -> int | None:
+        """Its size, as a list tells it."""
+        return next((found.size for found in self._objects.list(key) if found.key == key), None)
 
     def _winners(self, pool: ThreadPoolExecutor, put: Callable[[int], str]) -> int:
         gate = Barrier(RACING_WRITERS)

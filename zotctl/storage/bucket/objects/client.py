@@ -364,7 +364,8 @@ class Client:
             headers = content_md5(body)
             url = self._signed(method, self.connection.wire.url, {"delete": ""}, headers, at, seconds)
         target = url[url.index("/", url.index("//") + 2) :]
-        return PresignedDelete(tuple(keys), SignedRequest(method, target, headers, body, at + seconds))
+        request = SignedRequest(method, target, headers, body, at + seconds)
+        return PresignedDelete(tuple(keys), request, at, at + seconds)
 
     def _signed(
         self, method: str, url: str, query: Mapping[str, str], headers: Mapping[str, str], at: float, seconds: int

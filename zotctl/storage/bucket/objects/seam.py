@@ -57,10 +57,13 @@ def info_of(found: Object, names: int = 1) -> Info:
 
 class PresignedDelete(NamedTuple):
     """A delete that was signed in advance: the server carries it out until it expires by its own clock, and no later,
-    even if the process was frozen meanwhile (docs/design/bucket.md#c6)."""
+    even if the process was frozen meanwhile (docs/design/bucket.md#c6). `begins`, `ends`: from when to when it is good,
+    in seconds since 1970 by the server's clock."""
 
     keys: tuple[str, ...]
     request: object
+    begins: float
+    ends: float
 
 
 class Objects(Protocol):
