@@ -15,7 +15,7 @@ def module(name: str, *words: str) -> tuple[str, ...]:
 
 
 def tests(*words: str) -> tuple[str, ...]:
-    return module("pytest", "-q", "--timeout=0", *words)
+    return module("pytest", "-q", "-n", "auto", "--timeout=0", *words)
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Level:
 TESTS = {"passed": r"(\d+) passed", "skipped": r"(\d+) skipped", "failed": r"(\d+) (?:failed|errors?)\b"}
 """What pytest says."""
 
-SIMULATION = tests("-n", "auto", "tests/simulation")
+SIMULATION = tests("tests/simulation")
 MACHINE = tests("tests/storage/test_storage_machine.py")
 SYSCALLS = tests("tests/faultproof/test_syscalls.py", "tests/faultproof/test_processes.py")
 CUTS = tests(*(f"tests/faultproof/test_{what}.py" for what in ("powercut", "job_cuts", "job_powercuts")))
-SUITES = tests("-n", "auto", "tests/conformance")
+SUITES = tests("tests/conformance")
 STREAMS = tests("tests/http/test_http_fuzz.py", "tests/http/test_http_vectors.py")
-CLIENTS = tests("-n", "auto", "tests/clients")
+CLIENTS = tests("tests/clients")
 
 LEVELS = (
     Level(
