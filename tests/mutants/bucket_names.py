@@ -15,8 +15,8 @@ MUTANTS = [
         "I9",
         "a list that nobody has made is no list of what is there",
         "storage/bucket/catalog.py",
-        "return _sorted(listed) if self._made else list(self.everything())",
-        "return _sorted(listed)",
+        "        if self._is_made():\n            names",
+        "        if True:\n            names",
         NAMES + "test_names_of_pushes_only_are_no_list",
     ),
     Mutant(
@@ -65,8 +65,8 @@ MUTANTS = [
         "I9",
         "a page goes on behind the last name",
         "storage/bucket/catalog.py",
-        'if name.split("/") > after and',
-        'if name.split("/") >= after and',
+        "self._context.objects.list(keys.below(keys.NAMES), after=after)",
+        "self._context.objects.list(keys.below(keys.NAMES))",
         NAMES + "test_a_page_goes_on_behind_the_last_one",
     ),
     Mutant(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -38,9 +40,7 @@ class World:
 
     def listed(self) -> set[str]:
         prefix = f"{keys.NAMES}/"
-        return {
-            keys.name_of(key.removeprefix(prefix)) or "made" for key in self.memory.stored if key.startswith(prefix)
-        }
+        return {keys.name_listed(key) or "made" for key in self.memory.stored if key.startswith(prefix)}
 
     def walked(self, names: Iterable[str]) -> tuple[list[str], bool]:
         """And whether directories were looked into."""
@@ -66,6 +66,27 @@ def test_a_page_goes_on_behind_the_last_one() -> None:
     world = World("a", "a/b", "a-b", "b")
     assert list(world.catalog().walk("a/b")) == ["a-b", "b"]
     assert list(world.catalog().walk("a", lambda name: name != "a-b")) == ["a/b", "b"]
+
+
+def test_a_page_costs_the_same_however_many_there_are() -> None:
+    world = World(*(f"a/{number:04}" for number in range(2500)))
+    catalog = world.catalog()
+    list(catalog.walk())
+    world.objects.taken()
+    for last in (None, "a/0005", "a/2400"):
+        assert list(islice(catalog.walk(last), 3)) == [
+            f"a/{(0 if last is None else int(last[2:]) + 1) + at:04}" for at in range(3)
+        ]
+        assert world.objects.taken() == ["list"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_list_is_in_the_order_of_the_components(seed: int) -> None:
+    numbers = random.Random(seed)
+    parts = ["a", "0", "az", "a-a", "a.0", "0_b", "z__z"]
+    names = {"/".join(numbers.choices(parts, k=numbers.randint(1, 3))) for _ in range(40)}
+    listed = sorted(map(keys.listed_name, names))
+    assert [keys.name_listed(key) for key in listed] == sorted(names, key=lambda name: name.split("/"))
 
 
 def test_a_job_adds_what_came_by_other_ways() -> None:
@@ -110,6 +131,6 @@ def test_a_store_below_is_left_out_and_told_once(caplog: pytest.LogCaptureFixtur
 
 def test_what_is_no_name_is_passed_over() -> None:
     world = World("a", "_x", "a/_y", "A")
-    world.memory.put(f"{keys.NAMES}/not%a:name", b"")
+    world.memory.put(f"{keys.NAMES}/not%a!name", b"")
     assert list(world.catalog().everything()) == ["a"]
     assert list(world.catalog().walk()) == ["a"]

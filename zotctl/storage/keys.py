@@ -26,8 +26,8 @@ The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories,
         gc/seen/KEY  gc/checkpoint    since when something has been unreachable; where a run was cut short
         gc/facts/KEY                  what the manifests of a repository say: a cache
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
-        names/a:b                     the list of repositories; a cache of what a walk would find
-        names/_made                   a walk has filled that list once
+        names/a!b                     the list of repositories; a cache of what a walk would find
+        names/_whole                  a walk has filled that list once
         origins  whole                where the content of zot's stubs lies; no stub is left
         tmp/trial                     is any write answered?
 """
@@ -38,6 +38,7 @@ import hashlib
 import os
 import re
 import uuid
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ SHARED = "_blobs"
 RESERVATIONS = f"{HIDDEN}/reservations"
 INTENTS = f"{HIDDEN}/intents"
 NAMES = f"{HIDDEN}/names"
-NAMES_MADE = f"{NAMES}/_made"
+NAMES_MADE = f"{NAMES}/_whole"
 STAGED = f"{HIDDEN}/staged"
 ORIGINS = f"{HIDDEN}/origins"
 WHOLE = f"{HIDDEN}/whole"
@@ -291,8 +292,16 @@ def intent(token: str) -> str:
 
 
 def listed_name(name: str) -> str:
-    """Lists a repository for the catalog."""
-    return f"{NAMES}/{component(name)}"
+    """Lists a repository for the catalog. "!" comes before all that a name may have, as a component comes before what
+    goes on, so that a list has the names in the order of their components."""
+    return f"{NAMES}/{name.replace('/', '!')}"
+
+
+def name_listed(key: str) -> str:
+    """The repository that a key of the list is about; "" if it is about none."""
+    with suppress(NameInvalid):
+        return parse_name(key.removeprefix(f"{NAMES}/").replace("!", "/"))
+    return ""
 
 
 def session(upload_id: str) -> str:

@@ -1,5 +1,5 @@
 """The repositories of a bucket (docs/design/bucket.md#the-tree): from the list in `.zotctl/names/`, which costs a
-request for a thousand, or by a walk, which costs one each.
+request for a thousand that are asked for, or by a walk, which costs one each.
 
 The list is a cache. What came here by other ways than a push, it does not have: so it is made by a walk when there was
 none, and each job walks, and adds to it what it lacks.
@@ -35,11 +35,13 @@ class BucketCatalog:
         """The list was made once: it has at least what was here then, and what was pushed."""
 
     def walk(self, last: str | None = None, wanted: Callable[[str], bool] | None = None) -> Iterator[str]:
-        """In the order of their components, which is not that of a bucket: so all are listed, 1000 to a request."""
-        after = last.split("/") if last else []
-        for name in self._names():
-            if name.split("/") > after and (wanted is None or wanted(name)):
-                yield name
+        """In the order of their components, which is that of the list: 1000 to a request, as they are asked for."""
+        if self._is_made():
+            names = self._listed(last)
+        else:
+            after = last.split("/") if last else []
+            names = (name for name in self.everything() if name.split("/") > after)
+        yield from names if wanted is None else filter(wanted, names)
 
     def everything(self, on_skipped: OnSkipped | None = None) -> Iterator[str]:
         """What is really there, as jobs want it; then the list has it, too. A bucket is seen whole, or not at all, so
@@ -48,23 +50,21 @@ class BucketCatalog:
         self._complete(found, set(self._listed()))
         yield from found
 
-    def _names(self) -> list[str]:
-        listed = list(self._listed())
-        return _sorted(listed) if self._made else list(self.everything())
+    def _is_made(self) -> bool:
+        self._made = self._made or self._context.head(keys.NAMES_MADE) is not None
+        return self._made
 
-    def _listed(self) -> Iterator[str]:
-        prefix = keys.below(keys.NAMES)
-        for found in self._context.objects.list(prefix):
-            if found.key == keys.NAMES_MADE:
-                self._made = True
-            elif name := keys.name_of(found.key.removeprefix(prefix)):
+    def _listed(self, last: str | None = None) -> Iterator[str]:
+        after = keys.listed_name(last) if last else ""
+        for found in self._context.objects.list(keys.below(keys.NAMES), after=after):
+            if name := keys.name_listed(found.key):
                 yield name
 
     def _complete(self, found: list[str], listed: set[str]) -> None:
         """Never raises: without it, the next one walks, too."""
         lacking = [name for name in found if name not in listed]
         with suppress(StorageError):
-            if self._context.writes() and not self._context.read_only and (lacking or not self._made):
+            if self._context.writes() and not self._context.read_only and (lacking or not self._is_made()):
                 self._context.each(
                     [partial(self._context.objects.put, keys.listed_name(name), b"") for name in lacking]
                 )
