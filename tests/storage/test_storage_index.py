@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 from unittest.mock import patch
 
@@ -16,8 +17,9 @@ from tests.stores import push_image, store_over
 from zotctl.errors import LayoutInvalid
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.index import MOST_MOVED, Index, empty_index, parse_index
 from zotctl.storage.local import index_file
+from zotctl.storage.names import Names
 from zotctl.storage.rows import why_nameless
 
 REF = "org.opencontainers.image.ref.name"
@@ -606,3 +608,46 @@ def test_of_many_small_repositories_a_cache_keeps_a_part(monkeypatch: pytest.Mon
     kept = [(name, root.protocol.indexes.read(name).index) for name in root.catalog.everything()]
     again = [index for name, index in kept if root.protocol.indexes.read(name).index is index]
     assert len(kept) == 20 and len(again) <= 100 // 16
+
+
+def test_tags_of_a_copy_are_put_right_and_not_sorted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of 100,000 tags, asked for after each push."""
+    index, wanted, numbers = empty_index(), dict[str, bool](), random.Random(5)
+    index.tags()
+    monkeypatch.setattr("zotctl.storage.index.sorted", lambda _: pytest.fail("sorted again"), raising=False)
+    for step in range(300):
+        index, tag = index.copy(), f"t{numbers.randrange(40)}"
+        if numbers.random() < 0.6:
+            index.put(digest_of(str(step).encode()), 1, OCI_MANIFEST, [tag])
+            wanted[tag] = True
+        else:
+            index.untag(tag)
+            wanted.pop(tag, None)
+        if step % 3 == 0:
+            seen = index.tags()
+            assert seen == [*dict(sorted_pairs(wanted))] and seen is index.tags()
+
+
+def sorted_pairs(tags: dict[str, bool]) -> list[tuple[str, bool]]:
+    return sorted(tags.items())
+
+
+def test_after_many_changes_the_list_of_tags_is_made_anew() -> None:
+    index = empty_index()
+    for step in range(MOST_MOVED + 50):
+        index = index.copy()
+        if step == 3:
+            index.tags()
+        index.put(digest_of(str(step).encode()), 1, OCI_MANIFEST, [f"t{step:04}"])
+    assert index.tags() == [f"t{step:04}" for step in range(MOST_MOVED + 50)]
+
+
+def test_what_has_changed_among_names_is_told_without_a_look_at_all() -> None:
+    names = Names(map(str, range(1000)))
+    (later := names.copy()).remove("5", 5)
+    later.add("new", 1000)
+    assert set(later.changed_since(names)) == {"5", "new"} == set(names.changed_since(later))
+    assert set(later.copy().changed_since(later.copy())) == {"5", "new"}
+    other = Names(["5"])
+    other.add("more", 1)
+    assert set(other.changed_since(later)) == {*map(str, range(1000)), "new", "more"}

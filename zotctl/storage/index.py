@@ -8,6 +8,7 @@ Spec: image-spec image-layout.md, "index.json file", and image-index.md.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
@@ -58,6 +59,8 @@ LEAST_ROWS = 16
 """An index takes as much memory besides its rows as so many rows: of 100,000 small ones a cache keeps a part."""
 FOUND_ROWS = 256
 """Rows that are kept parsed, of those that were looked for first."""
+MOST_MOVED = 256
+"""Names that may have come or gone until the sorted list of tags is made anew."""
 MOST_GAPS = 1000
 """Rows are numbered anew when this many numbers more than there are rows, and than half of all, are of removed rows."""
 
@@ -66,7 +69,7 @@ class Index:
     """The rows of one index.json. A snapshot that was handed out is never changed: edit a `copy()`."""
 
     __slots__ = (
-        "_aliases", "_bare", "_count", "_digests", "_fields", "_found", "_nameless", "_next", "_pieces", "_sorted",
+        "_aliases", "_bare", "_count", "_digests", "_fields", "_found", "_listed", "_nameless", "_next", "_pieces",
         "_tags", "_uneven", "dirty", "edits",
     )  # fmt: skip
 
@@ -78,7 +81,8 @@ class Index:
         """Pieces that copies share and nobody changes, and the rows that have changed since, by number; None: it was
         removed. Rows are numbered in the order of the file; those of a piece follow one another."""
         self._next = self._count = len(raws)
-        self._sorted: list[str] | None = None
+        self._listed: tuple[list[str], set[str]] | None = None
+        """The tags, sorted, as they were, and the names that may have come or gone since."""
         self._found: dict[str, Row] = {}
         """Rows that were looked for, parsed."""
         self._learn_names()
@@ -164,17 +168,41 @@ class Index:
         return {row.media_type for row in self.rows_of(digest, None if digest in self._uneven else 1)}
 
     @property
+    def by_digest(self) -> Names:
+        """The rows of each digest; not to be changed. Cheap, where `digests` takes linear time after a change."""
+        return self._digests
+
+    @property
     def digests(self) -> dict[str, Ids]:
         """Keyed by digest; for set operations, not to be changed."""
         return self._digests.all()
 
     def tags(self) -> list[str]:
         """All tags in byte order, each once (distribution-spec, "Listing Tags"). Not to be changed."""
-        if self._sorted is None:
+        if self._listed is None:
             tags, aliases = self._tags.all(), self._aliases.all()
-            others = (a for a, ids in aliases.items() if a not in tags and (isinstance(ids, int) or self._by_alias(a)))
-            self._sorted = sorted([*tags, *others])
-        return self._sorted
+            listed = sorted([*tags, *(alias for alias in aliases if alias not in tags and self._is_tag(alias))])
+        else:
+            listed, moved = self._listed
+            if moved:
+                listed = self._put_right(listed.copy(), moved)
+        self._listed = listed, set()
+        return listed
+
+    def _put_right(self, listed: list[str], moved: Iterable[str]) -> list[str]:
+        """A sorted list in which only these names may be wrong."""
+        for name in moved:
+            place = bisect_left(listed, name)
+            is_there = listed[place : place + 1] == [name]
+            if self._is_tag(name) is not is_there:
+                listed[place : place + is_there] = [] if is_there else [name]
+        return listed
+
+    def _is_tag(self, name: str) -> bool:
+        if name in self._tags:
+            return True
+        ids = self._aliases.get(name)
+        return ids is not None and (isinstance(ids, int) or self._by_alias(name) is not None)
 
     def tags_of(self, digest: str) -> list[str]:
         """The tags that lead to a digest, sorted."""
@@ -224,6 +252,8 @@ class Index:
         twin._tags, twin._aliases = self._tags.copy(), self._aliases.copy()
         twin._digests, twin._bare = self._digests.copy(), self._bare.copy()
         twin._nameless, twin._uneven = self._nameless, self._uneven.copy()
+        if self._listed is not None and len(self._listed[1]) <= MOST_MOVED:
+            twin._listed = self._listed[0], self._listed[1].copy()
         return twin
 
     def now(self, body: bytes) -> Index | None:
@@ -394,12 +424,13 @@ class Index:
         """Put a row in the place of another, or remove it."""
         for names, name in self._names_of(self._row(row_id)):
             names.remove(name, row_id)
+            self._note_moved(names, name)
         self._nameless -= {row_id}
         self._count -= 1
         self._put_in(row_id, row)
 
     def _put_in(self, row_id: int, row: Row | None) -> None:
-        self.dirty, self._sorted, self._found = True, None, {}
+        self.dirty, self._found = True, {}
         self.edits += 1
         self._pieces[1][row_id] = row
         if row is None:
@@ -411,6 +442,11 @@ class Index:
             self._uneven.add(row.digest)
         for names, name in self._names_of(row):
             names.add(name, row_id)
+            self._note_moved(names, name)
+
+    def _note_moved(self, names: Names, name: str) -> None:
+        if self._listed is not None and names in (self._tags, self._aliases):
+            self._listed[1].add(name)
 
     def _names_of(self, row: Row) -> Iterator[tuple[Names, str]]:
         bare = row.digest if _is_bare(row) else None

@@ -68,6 +68,13 @@ class Names:
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
 
+    def changed_since(self, earlier: Names) -> Iterable[str]:
+        """The names that may have other rows than in `earlier`, and all that have: those that changed since the two
+        shared all."""
+        (base, changes), (old_base, old_changes) = self._layers, earlier._layers
+        shared = base is old_base
+        return dict.fromkeys((*(() if shared else (*base, *old_base)), *changes, *old_changes))
+
     def several(self) -> Iterable[tuple[str, tuple[int, ...]]]:
         """The names that several rows have."""
         return ((name, ids) for name, ids in self.all().items() if not isinstance(ids, int))
