@@ -104,7 +104,7 @@ class Faults(WrappedDriver):
         self.before(Call("crosses_mount", key))
         return self.inner.crosses_mount(key)
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         self.before(Call("scan", key))
         return self.inner.scan(key)
 

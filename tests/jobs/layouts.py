@@ -136,7 +136,7 @@ class Leaving(LocalDriver):
         self._go(key)
         return super().open(key)
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         self._go(key)
         return [] if self.gone else super().scan(key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,14 @@ from tests.counting import Counted, InFlight
 from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand
 from tests.stores import bucket_store, probed, push_blob, push_image
+from zotctl.jobs.bucket.eligibility import Reached
 from zotctl.jobs.bucket.gc import REPOSITORIES_AT_ONCE, Progress
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run, Stopped
+from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.digests import Digests
 
 DELAY = 100.0
 NAMES = [f"r{at:02}" for at in range(24)]
@@ -143,3 +147,16 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
     first = next(key for key in order if key.endswith("/index.json"))
     assert report.exit_code == 0 and NAMES.index(first.partition("/")[0]) > NAMES.index(after)
     assert keys.checkpoint() not in world.memory.stored
+
+
+def test_i5_what_many_repositories_reach_is_known_although_they_enter_at_once() -> None:
+    """What got lost on the way would be taken for garbage in the pool."""
+    known, before = Reached(), sys.getswitchinterval()
+    reached = {name: Digests(str(digest_of(f"{name} {at}".encode())) for at in range(300)) for name in NAMES[:8]}
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: known.enter(name, reached[name], set(), shared=False), reached))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(known.reaches(name, one) and known.needs(one) for name, some in reached.items() for one in some)

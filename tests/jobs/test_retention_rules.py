@@ -14,10 +14,11 @@ from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import CONTAINERD_NAME, OLAREG_SUBJECT, REF_NAME
-from zotctl.storage.facts import ManifestFacts, Reference, facts_of
+from zotctl.storage.facts import ManifestFacts, facts_of
 from zotctl.storage.graph import reach
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import parse_index
+from zotctl.storage.references import Reference
 
 NOW, DELAY, HOUR = 1_800_000_000.0, 100.0, 3600.0
 ALL = ("**",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ class Closed(Counting):
 
     closed: tuple[str, ...] = ()
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         if key in self.closed:
             raise PermissionRefused(f"{self.label}/{key}: Permission denied")
         return super().scan(key)

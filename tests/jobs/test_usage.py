@@ -20,6 +20,7 @@ from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store
+from zotctl.storage.digests import DigestMap
 from zotctl.storage.local.driver import LocalDriver
 
 X, Y = images.image("x"), images.image("y", layers=3)
@@ -194,7 +195,7 @@ def test_no_more_than_the_blobs_of_one_repository_are_kept(monkeypatch: pytest.M
     go."""
     looked, original = dict[str, int](), _Measure._look_into
 
-    def look_into(self: _Measure, name: str, blobs: dict[str, int]) -> None:
+    def look_into(self: _Measure, name: str, blobs: DigestMap) -> None:
         assert name not in looked
         looked[name] = len(blobs)
         original(self, name, blobs)

@@ -38,8 +38,8 @@ MUTANTS = [
         "I5",
         "a layer of an image that stays is here",
         "jobs/reachable.py",
-        "(*facts.blobs, *facts.children))",
-        "facts.children)",
+        "            yield from facts.blobs.digests()\n",
+        "",
         RULES + "test_what_is_about_a_layer_stays_with_its_image",
     ),
     Mutant(

@@ -6,6 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 GRAPH, JOBS = "tests/storage/test_storage_graph.py", "tests/jobs/test_gc_graph.py"
+DIGESTS = "tests/storage/test_digests.py::"
 READINGS = "tests/oci/test_oci_readings.py"
 
 MUTANTS = [
@@ -298,5 +299,45 @@ MUTANTS = [
         "return not claim or contradicts(facts, claim)",
         "return False",
         f"{JOBS}::test_i8_a_push_puts_right_what_rows_call_it",
+    ),
+    Mutant(
+        "called-a-layer-so-not-followed",
+        kinds.CHILDREN,
+        "I5",
+        "a manifest with a row is followed, whatever another calls it",
+        "storage/graph.py",
+        "        reachable.add(digest)\n        # What one",
+        "        if digest in reachable:\n            continue\n        reachable.add(digest)\n        # What one",
+        DIGESTS + "test_i5_a_manifest_that_another_calls_a_layer_is_followed_by_its_row",
+    ),
+    Mutant(
+        "another-text-is-the-digest",
+        kinds.CLAIMS,
+        "I5",
+        "only the text of a digest is that digest",
+        "storage/digests.py",
+        "digest.startswith(_PREFIX) and digest.islower():",
+        "digest.startswith(_PREFIX):",
+        DIGESTS + "test_only_the_text_of_a_sha256_has_bytes",
+    ),
+    Mutant(
+        "found-between-two-digests",
+        kinds.CLAIMS,
+        "I5",
+        "a digest is found where one begins",
+        "storage/digests.py",
+        "    while at > 0 and at % width:\n        at = bucket.find(key, at + 1)\n",
+        "",
+        DIGESTS + "test_a_digest_with_the_same_first_bytes_is_another",
+    ),
+    Mutant(
+        "named-by-its-first-bytes",
+        kinds.CLAIMS,
+        "I5",
+        "a manifest names all 32 bytes of a digest",
+        "storage/citations.py",
+        "if part.has_raw(raw):",
+        "if part:",
+        DIGESTS + "test_a_digest_with_the_same_first_bytes_is_another",
     ),
 ]

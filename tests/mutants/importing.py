@@ -85,8 +85,8 @@ MUTANTS = [
         "I5",
         "no row is written over a blob that was cut",
         "jobs/imports/repository.py",
-        "return tx.require(parse_digest(reference.digest)).size == reference.size",
-        "return bool(tx.require(parse_digest(reference.digest)))",
+        "return tx.require(digest).size == size",
+        "return bool(tx.require(digest))",
         STEPS + "test_i5_no_row_is_written_over_a_blob_that_is_cut_before_the_commit[1]",
     ),
     Mutant(

@@ -74,7 +74,7 @@ MUTANTS = [
         "tags-share-nothing",
         "what another tag leads to is not own",
         "jobs/check/usage.py",
-        "number for number in share.own if number not in several",
+        "number for number in share.own if led[number] == 1",
         "number for number in share.own",
         USAGE + "test_tags_share_layers_and_a_signature_belongs_to_its_image",
     ),

@@ -16,8 +16,9 @@ from zotctl.errors import Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.protocol import bucket_of
-from zotctl.storage.facts import Content, Reference
+from zotctl.storage.facts import Content
 from zotctl.storage.graph import READ_AHEAD_MANIFESTS, ManifestGraph
+from zotctl.storage.references import Reference
 
 NOBODY = str(digest_of(b"nobody"))
 TAGS = 200

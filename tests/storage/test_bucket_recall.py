@@ -22,6 +22,7 @@ from zotctl.storage import Store, keys
 from zotctl.storage.bucket import facts as kept_facts
 from zotctl.storage.bucket.facts import MIN_MANIFESTS, NEWS_SHARE, read_back, write_down
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.references import NONE
 
 DELAY = 100.0
 TAGS = 2 * MIN_MANIFESTS
@@ -135,7 +136,7 @@ def forged(world: World) -> None:
     world.read()
     known = read_back("a", world.memory.stored[FACTS].body)
     assert len(known) == len(world.digests)
-    lies = {digest: one._replace(facts=one.facts._replace(blobs=(), children=())) for digest, one in known.items()}
+    lies = {digest: one._replace(facts=one.facts._replace(blobs=NONE, children=NONE)) for digest, one in known.items()}
     world.memory.put(FACTS, write_down("a", lies) or b"")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from zotctl.storage.facts import Reference
 from zotctl.storage.multimap import Multimap
+from zotctl.storage.references import Reference
 
 
 def test_each_value_once_in_the_order_in_which_they_came() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +32,7 @@ NAMES = st.lists(st.sampled_from(COMPONENTS), min_size=1, max_size=3).map("/".jo
 class Counting(WrappedDriver):
     scans = stats = 0
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         self.scans += 1
         return self.inner.scan(key)
 
@@ -259,7 +260,7 @@ class Compared(str):
 
 
 class Names(WrappedDriver):
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         return [entry._replace(name=Compared(entry.name)) for entry in self.inner.scan(key)]
 
 

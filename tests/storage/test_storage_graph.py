@@ -13,8 +13,9 @@ from tests.images import CONFIG, LAYER, descriptor
 from zotctl.errors import Damaged, ManifestInvalid, NotFound, Unavailable
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.media_types import ARTIFACT, BUILDKIT_CACHE, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
-from zotctl.storage.facts import LARGEST_MANIFEST_BYTES, SMALL_CONTENT_BYTES, Content, Reference, read_content
+from zotctl.storage.facts import LARGEST_MANIFEST_BYTES, SMALL_CONTENT_BYTES, Content, read_content
 from zotctl.storage.graph import Earlier, ManifestGraph, reach
+from zotctl.storage.references import Reference
 
 UNKNOWN = "application/vnd.thing+json"
 

@@ -244,8 +244,9 @@ def _above(rows: list[str], digest: str, marks: Reachable) -> dict[str, str | No
         at = todo.popleft()
         if (facts := marks.facts.get(at)) is None:
             continue
-        for reference in facts.references:
-            if reference.digest not in above:
-                above[reference.digest] = at
-                todo.append(reference.digest)
+        for reference in facts.digests():
+            # Of the millions that lead nowhere only the wanted one matters.
+            if reference not in above and (reference == digest or reference in marks.facts):
+                above[reference] = at
+                todo.append(reference)
     return above

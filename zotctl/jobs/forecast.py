@@ -146,8 +146,7 @@ class Forecast:
     def _related(self, digest: str) -> set[str]:
         """The manifests that are connected with a digest, in whatever direction."""
         start = {digest} & self._neighbours.keys()
-        start |= {manifest for manifest, facts in self._marks.facts.items() if any(
-            blob.digest == digest for blob in facts.blobs)}  # fmt: skip
+        start |= {manifest for manifest, facts in self._marks.facts.items() if facts.blobs.has(digest)}
         related, todo = {digest}, list(start)
         while todo:
             at = todo.pop()

@@ -3,7 +3,7 @@ at directories that no catalog lists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def layouts_in(driver: Driver, unreadable: Callable[[str, StorageError], None]) 
     todo = [""]
     while todo:
         directory = todo.pop()
-        entries: list[Entry] = []
+        entries: Sequence[Entry] = []
         try:
             entries = scan_or_empty(driver, directory)
         except StorageError as error:

@@ -4,7 +4,7 @@ attachments: signatures, SBOMs, attestations and lists of referrers, which live 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,7 +30,7 @@ class Reachable:
 
     index: Index
     generation: object
-    reachable: set[str]
+    reachable: Set[str]
     faults: list[Fault]
     facts: dict[str, ManifestFacts]
 
@@ -139,17 +139,35 @@ class Attachments:
 
     def _references(self, digest: str) -> Iterator[str]:
         if (facts := self._marks.facts.get(digest)) is not None:
-            yield from (reference.digest for reference in (*facts.blobs, *facts.children))
+            yield from facts.blobs.digests()
+            yield from facts.children.digests()
             # One that is missing is no fault, and leads to nothing.
             here = (self._marks.facts, self._marks.index)
             yield from (one.digest for one in facts.subjects if any(one.digest in place for place in here))
 
     @cached_property
-    def _here(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for digest in self.reach(self._marks.index.digests)[0]:
-            found.setdefault(digest_key(digest), []).append(digest)
+    def _here(self) -> dict[str, set[str]]:
+        """What the rows lead to, as far as it may be a target: nobody asks for the millions of layers."""
+        tagged = (named.digest for tag in self._marks.index.tags() if (named := digest_tag(tag)) is not None)
+        found: dict[str, set[str]] = {key: set() for key in (*map(digest_key, tagged), *self._rows)}
+        for digest in self._led_to(self._marks.index.digests):
+            if (some := found.get(digest_key(digest))) is not None:
+                some.add(digest)
         return found
+
+    def _led_to(self, start: Iterable[str]) -> Iterator[str]:
+        """Everything that these digests lead to, some of it several times."""
+        followed, todo = set[str](), list(start)
+        while todo:
+            digest = todo.pop()
+            yield digest
+            if digest in self._marks.facts and digest not in followed:
+                followed.add(digest)
+                for reference in self._references(digest):
+                    if reference in self._marks.facts:
+                        todo.append(reference)
+                    else:
+                        yield reference
 
     def _learn(self, tag: str) -> None:
         named, row = digest_tag(tag), self._marks.index.find(tag)

@@ -21,10 +21,11 @@ from zotctl.jobs.stores import TrashedBlob, TrashJobs, jobs_of
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
-from zotctl.storage.facts import Content, ManifestFacts, Reference, understand
+from zotctl.storage.facts import Content, ManifestFacts, understand
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Change, Transaction
+from zotctl.storage.references import Reference
 from zotctl.storage.root import Root
 
 BY_THEMSELVES = ("retention: ", MIRRORED_BY)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import socket
 import stat
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 from zotctl.errors import CannotLink, Exists, NotFound
-from zotctl.oci.digest import new_hash
+from zotctl.oci.digest import digest_named, new_hash
+from zotctl.storage.digests import Digests
 
 CHUNK_BYTES = 1 << 20
 """Bytes that are read at once where a whole object is read."""
@@ -68,6 +70,37 @@ class Entry(NamedTuple):
     is_dir: bool
     is_file: bool
     info: Info | None = None
+
+
+class Listing(Sequence[Entry]):
+    """The entries of a large directory, in the bytes of their names and one more. `info` is None. Immutable."""
+
+    __slots__ = ("_ends", "_kinds", "_names")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._names, self._ends, self._kinds = bytearray(), array("Q"), bytearray()
+        for entry in entries:
+            self._names += entry.name.encode()
+            self._ends.append(len(self._names))
+            self._kinds.append(2 * entry.is_dir + entry.is_file)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self._entry, range(len(self)))
+
+    @overload
+    def __getitem__(self, at: int) -> Entry: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Entry]: ...
+    def __getitem__(self, at: int | slice) -> Entry | list[Entry]:
+        places = range(len(self))[at]
+        return self._entry(places) if isinstance(places, int) else [self._entry(one) for one in places]
+
+    def _entry(self, at: int) -> Entry:
+        name = self._names[self._ends[at - 1] if at else 0 : self._ends[at]].decode()
+        return Entry(name, self._kinds[at] > 1, self._kinds[at] == 1)
 
 
 class Space(NamedTuple):
@@ -237,7 +270,7 @@ class Driver(Protocol):
     def crosses_mount(self, key: str) -> bool:
         """Is a directory on another mount than the root? Two mounts of one device have the same device number."""
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """The names in a directory, in no order."""
 
     def sync_file(self, key: str) -> Info:
@@ -276,12 +309,21 @@ def chunks_of(reader: Reader, size: int | None = None) -> Iterator[bytes]:
         yield reader.read_at(at, min(CHUNK_BYTES, end - at))
 
 
-def scan_or_empty(driver: Driver, key: str) -> list[Entry]:
+def scan_or_empty(driver: Driver, key: str) -> Sequence[Entry]:
     """What a directory holds; nothing if it is not there. Raises StorageError."""
     try:
         return driver.scan(key)
     except NotFound:
         return []
+
+
+def digests_in(driver: Driver, key: str, algorithm: str) -> Digests:
+    """The names in a directory that are digests of this algorithm. Raises StorageError."""
+    found = Digests()
+    for entry in scan_or_empty(driver, key):
+        if (digest := digest_named(algorithm, entry.name)) is not None:
+            found.add_new(digest)  # a directory has each name once
+    return found
 
 
 def place(driver: Driver, source: str, target: str) -> bool:

@@ -7,10 +7,7 @@ that contradicts the body is reported, and none makes a reference disappear (I5)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from sys import intern
 from typing import NamedTuple
-
-import msgspec
 
 from zotctl.errors import Damaged, DigestInvalid, ManifestInvalid, MediaTypeUnknown, NotFound, StorageError, quoted
 from zotctl.oci.descriptor import Descriptor
@@ -19,6 +16,7 @@ from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.oci.media_types import essence, is_artifact, is_image, is_index, is_manifest_type, is_plain
 from zotctl.oci.readings import may_reference
 from zotctl.storage.driver import Reader
+from zotctl.storage.references import NONE, Reference, References
 
 LARGEST_MANIFEST_BYTES = 64 << 20
 MISSING = "missing_manifest"
@@ -33,17 +31,6 @@ BEGINNING_BYTES = 512
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
-class Reference(msgspec.Struct, frozen=True, gc=False):
-    """One edge: what a manifest, or a row of index.json, names, with the size and the media type that it says.
-
-    A struct, since it takes half of the memory of a tuple, and a repository may have a million of them.
-    """
-
-    digest: str
-    size: int
-    media_type: str
-
-
 class ManifestFacts(NamedTuple):
     """What the bytes of one manifest say."""
 
@@ -51,8 +38,8 @@ class ManifestFacts(NamedTuple):
     """Its own, or if it has none (`stated` is False) what its shape tells."""
     stated: bool
     size: int
-    blobs: tuple[Reference, ...]
-    children: tuple[Reference, ...]
+    blobs: References
+    children: References
     subjects: tuple[Reference, ...]
     referrer: Descriptor | None
     """How the referrers API describes it; only of those that have a subject."""
@@ -63,6 +50,12 @@ class ManifestFacts(NamedTuple):
     def subject(self) -> str | None:
         """The digest of its subject; of several, which no valid manifest has, the first."""
         return self.subjects[0].digest if self.subjects else None
+
+    def digests(self) -> Iterator[str]:
+        """Those of `references`."""
+        yield from self.blobs.digests()
+        yield from self.children.digests()
+        yield from (subject.digest for subject in self.subjects)
 
     @property
     def references(self) -> Iterator[Reference]:
@@ -171,17 +164,20 @@ def facts_of(manifest: Manifest) -> ManifestFacts:
         manifest.media_type,
         manifest.stated,
         manifest.size,
-        tuple(map(_reference, manifest.blobs)),
-        tuple(map(_reference, manifest.children)),
+        _references(manifest.blobs),
+        _references(manifest.children),
         subjects,
         referrer,
         manifest.irregular,
     )
 
 
+def _references(descriptors: Iterable[Descriptor]) -> References:
+    return References(map(_reference, descriptors)) or NONE
+
+
 def _reference(descriptor: Descriptor) -> Reference:
-    # Of each media type one copy is enough, where millions say the same.
-    return Reference(descriptor.digest, descriptor.size, intern(descriptor.media_type))
+    return Reference(descriptor.digest, descriptor.size, descriptor.media_type)
 
 
 class ManifestNode(NamedTuple):

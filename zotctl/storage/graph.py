@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -21,6 +21,8 @@ from zotctl.oci.descriptor import Descriptor
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import essence, is_manifest_type, is_plain
 from zotctl.storage.cache import Lru
+from zotctl.storage.citations import Citations
+from zotctl.storage.digests import Digests
 from zotctl.storage.driver import Generation
 from zotctl.storage.facts import (
     MISSING,
@@ -30,7 +32,6 @@ from zotctl.storage.facts import (
     ManifestFacts,
     ManifestNode,
     Read,
-    Reference,
     Unusable,
     called,
     contradicts,
@@ -41,7 +42,8 @@ from zotctl.storage.facts import (
 )
 from zotctl.storage.index import Index
 from zotctl.storage.multimap import Multimap
-from zotctl.storage.names import Ids
+from zotctl.storage.names import Names
+from zotctl.storage.references import Reference
 
 if TYPE_CHECKING:
     from zotctl.storage.protocol import Recalled, StoreProtocol
@@ -54,10 +56,10 @@ FAULTS_CHECKED = 64
 GRAPHS_KEPT = 512
 """Repositories whose manifests are kept parsed."""
 REFERENCES_KEPT = 200_000
-"""References in the manifests that are kept parsed, when a job goes through all repositories: about 50 MB."""
+"""References in the manifests that are kept parsed, when a job goes through all repositories: some 15 MB."""
 SIZES_KEPT = 100_000
 """Blobs of each repository whose size is known by a hash, or by a manifest that was served."""
-UNSAID_KEPT = 10_000
+UNSAID_KEPT = SAID_KEPT = 10_000
 
 LEAST_WEIGHT = REFERENCES_KEPT // GRAPHS_KEPT
 
@@ -93,12 +95,18 @@ class ManifestGraph:
         self.leaves: dict[str, int] = {}
         self.faults: dict[str, Fault] = {}
         self.absent: set[str] = set()
-        self._claims: dict[str, dict[str, bool]] = {}
+        self._claims: dict[str, Mapping[str, bool]] = {}
         """By digest all media types that it is called, and whether by more than its referrers."""
+        self._same_claims: dict[tuple[tuple[str, bool], ...], Mapping[str, bool]] = {}
+        """Most have the same."""
         self._needed: set[str] = set()
         """What must be there: rows and children, and not what is a subject only."""
-        self._parents, self._referrers = Multimap[str, str](), Multimap[str, str]()
+        self._named, self._referrers = Citations(), Multimap[str, str]()
+        """Who needs a blob or a manifest, and which manifests have a subject."""
         self._sizes = Multimap[str, int]()
+        """What rows say, and of manifests that were read, what they have."""
+        self._said: dict[str, int] = {}
+        """Sizes that were found to be said, for the next one who asks."""
 
     def add(self, rows: Iterable[Reference]) -> None:
         """Add rows, which must be there, and follow everything that they lead to."""
@@ -176,9 +184,11 @@ class ManifestGraph:
     def _is_news(self, reference: Reference, needed: bool) -> bool:
         """Note a reference. True: it may change what is known of the digest, so that is looked at again."""
         digest, claim = reference.digest, essence(reference.media_type)
-        claims = self._claims.setdefault(digest, {})
+        claims = self._claims.get(digest, {})
         news = claim not in claims or (needed and digest in self.absent)
-        claims[claim] = claims.get(claim, False) or needed
+        if claim not in claims or (needed and not claims[claim]):
+            more = {**claims, claim: needed}
+            self._claims[digest] = self._same_claims.setdefault(tuple(more.items()), more)
         if needed:
             self._needed.add(digest)
         return news
@@ -228,21 +238,23 @@ class ManifestGraph:
 
     def _connect(self, digest: str, facts: ManifestFacts) -> None:
         self._sizes.add(digest, facts.size)
-        for reference in (*facts.blobs, *facts.children):
-            self._parents.add(reference.digest, digest)
-            self._sizes.add(reference.digest, reference.size)
+        self._named.enter(digest, facts.blobs, facts.children)
         for subject in facts.subjects:
             self._referrers.add(subject.digest, digest)
 
     # -- answers ----------------------------------------------------------------------------------
 
-    def reachable(self) -> set[str]:
-        """Every digest that the added rows keep."""
-        return {*self.facts, *self.leaves, *self.faults, *self.absent, *self._parents}
+    def reachable(self) -> Digests:
+        """Every digest that the added rows keep: a copy, in which nothing changes any more."""
+        found = Digests()
+        for some in (self.facts, self.leaves, self.faults, self.absent):
+            found.update(some)
+        self._named.put_into(found)
+        return found
 
     def reaches(self, digest: str) -> bool:
         """Is this digest reachable?"""
-        return digest in self._claims or digest in self._parents
+        return digest in self._claims or digest in self._named
 
     def below(self, digest: str, done: set[str]) -> Iterator[str]:
         """The manifests and faults that a digest leads to: each after what it lists and refers to, so the digest itself
@@ -264,11 +276,11 @@ class ManifestGraph:
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that need this blob or manifest, in the order of their digests."""
-        return sorted(self._parents.get(digest))
+        return sorted({parent for parent, _ in self._named.of(digest)})
 
     def is_used_beside(self, digest: str, these: Container[str]) -> bool:
         """Does a manifest that is not among `these` need this blob or manifest? Ends at the first one."""
-        return any(parent not in these for parent in self._parents.get(digest))
+        return any(parent not in these for parent, _ in self._named.of(digest))
 
     def referrers(self, subject: str) -> list[str]:
         """The manifests whose subject this is, in the order of their digests."""
@@ -276,11 +288,25 @@ class ManifestGraph:
 
     def users(self, digest: str) -> list[str]:
         """Parents and referrers: while one of them is kept, so is this digest."""
-        return sorted({*self._parents.get(digest), *self._referrers.get(digest)})
+        return sorted({*self.parents(digest), *self._referrers.get(digest)})
 
     def sizes(self, digest: str) -> set[int]:
         """What rows and manifests say, and of a manifest that was read, what it has."""
-        return set(self._sizes.get(digest))
+        return {*self._sizes.get(digest), *(size for _, size in self._named.of(digest))}
+
+    def says(self, digest: str, size: int) -> bool | None:
+        """Is that among its `sizes`? None: there are none. Quick where it is so."""
+        if self._said.get(digest) == size:
+            return True
+        known = False
+        for said in chain(self._sizes.get(digest), (size for _, size in self._named.of(digest))):
+            known = True
+            if said == size:
+                if len(self._said) >= SAID_KEPT:
+                    self._said.clear()
+                self._said[digest] = size
+                return True
+        return False if known else None
 
     def media_type(self, digest: str) -> str | None:
         """The media type to serve a manifest with that has no row. None: no such manifest is reachable."""
@@ -314,7 +340,7 @@ class RepositoryGraph:
         """What this process has not read itself."""
         self._mutex = threading.RLock()
         self._seen: tuple[Index, int] | None = None
-        self._rows: dict[str, Ids] = {}
+        self._rows = Names()
         self._states: dict[str, Generation | None] = {}
         """Of the files that could not be read; None: there was none."""
         self._verified: Lru[str, int] = Lru(SIZES_KEPT)
@@ -360,17 +386,19 @@ class RepositoryGraph:
             return None
 
     def _learn(self, index: Index) -> None:
-        if self._rows.keys() - index.digests.keys():  # rows went: begin anew, from what is known already
-            self._begin()
+        now = index.by_digest
+        if any(digest not in now for digest in now.changed_since(self._rows) if digest in self._rows):
+            self._begin()  # rows went: begin anew, from what is known already
         else:
             self._graph.again(absent=False)
-        new = [digest for digest, ids in index.digests.items() if self._rows.get(digest) != ids]
+        changed = now.changed_since(self._rows)
+        new = [digest for digest in changed if digest in now and now.get(digest) != self._rows.get(digest)]
         rows = (row for digest in new for row in index.rows_of(digest))
         recalled = self._recall(len(new))
         self._graph.add(Reference(str(row.digest), row.size, row.media_type) for row in rows)
         if recalled is not None:
             recalled.keep(self._graph.known)
-        self._graph.before, self._rows = None, index.digests
+        self._graph.before, self._rows = None, now.copy()
         self._note(index)
 
     def _recall(self, manifests: int) -> Recalled | None:
@@ -387,11 +415,11 @@ class RepositoryGraph:
         self._recalls = False
         if self._recalled:
             read = {digest: known for digest, known in self._graph.known.items() if digest not in self._recalled}
-            self._seen, self._rows, self._states, self._recalled = None, {}, {}, set()
+            self._seen, self._rows, self._states, self._recalled = None, Names(), {}, set()
             self._graph = ManifestGraph(self._read, Earlier(read, set()), self._each)
 
     def _begin(self) -> None:
-        self._seen, self._rows, self._states = None, {}, {}
+        self._seen, self._rows, self._states = None, Names(), {}
         self._graph = ManifestGraph(self._read, Earlier(self._graph.known, self._graph.absent), self._each)
 
     def _note(self, index: Index) -> None:
@@ -433,8 +461,10 @@ class RepositoryGraph:
         """Does the size agree with what was hashed here, or with what the manifests say (I2)? None: not known."""
         if (true := self._verified.get(digest)) is not None:
             return size == true
-        sizes = self._graph.sizes(digest) or self._told.get(digest)
-        return size in sizes if sizes else None
+        if (said := self._graph.says(digest, size)) is not None:
+            return said
+        told = self._told.get(digest)
+        return size in told if told else None
 
     def note_served(self, digest: Digest, body: bytes) -> None:
         """Note the sizes that a served manifest gives for its blobs, so that the others need not be read for them."""
@@ -448,7 +478,8 @@ class RepositoryGraph:
 
     def unread(self, index: Index) -> int:
         """How many rows of this index were never read."""
-        return len(index.digests.keys() - self._rows.keys())
+        now = index.by_digest
+        return sum(digest in now and digest not in self._rows for digest in now.changed_since(self._rows))
 
     def referrers(self, subject: str) -> list[Descriptor]:
         """In the order of their digests, so that a page can go on where the last one ended."""
@@ -528,17 +559,17 @@ def read_verified(protocol: StoreProtocol, name: str, digest: Digest) -> bytes:
     return reader_of(protocol, name)(digest, True).body or b""
 
 
-def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> set[str]:
+def reach(start: Iterable[str], facts: Mapping[str, ManifestFacts]) -> Digests:
     """Everything that these digests lead to, themselves included: what is kept with them."""
-    reachable: set[str] = set()
+    reachable, followed = Digests(), set[str]()
     todo = list(start)
     while todo:
         digest = todo.pop()
-        if digest in reachable:
-            continue
         reachable.add(digest)
-        if (found := facts.get(digest)) is not None:
-            reachable.update(reference.digest for reference in found.blobs)
+        # What one manifest calls a layer may be a manifest by its row, so being there does not mean being followed.
+        if digest not in followed and (found := facts.get(digest)) is not None:
+            followed.add(digest)
+            found.blobs.put_into(reachable)
             todo.extend(one.digest for one in (*found.children, *found.subjects))
     return reachable
 

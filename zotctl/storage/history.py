@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,7 +152,7 @@ def believed(events: list[Event], now: float, bound: float | None = None) -> tup
     return found[::-1], missing
 
 
-def condensed(events: Iterable[Event], alive: set[str], tags: set[str], recent: int = 0) -> list[Event]:
+def condensed(events: Iterable[Event], alive: Container[str], tags: Container[str], recent: int = 0) -> list[Event]:
     """The events without which a `Timeline` would know less of these digests and tags, and the `recent` latest changes,
     in their order.
 

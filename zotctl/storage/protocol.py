@@ -333,7 +333,7 @@ class Maintenance(Protocol):
     def gathering(self) -> AbstractContextManager[Gathering]:
         """For a job that publishes many blobs before anything leads to them."""
 
-    def flush(self, name: str, digests: Collection[Digest]) -> None:
+    def flush(self, name: str, digests: Collection[str]) -> None:
         """Flush blobs of a repository and its index, also those that other processes wrote, with `commit` and without:
         what they replace may then be removed. Raises NotFound if one was deleted meanwhile."""
 

@@ -31,7 +31,6 @@ from zotctl.storage.facts import (
     Content,
     ManifestFacts,
     ManifestNode,
-    Reference,
     called,
     contradicts,
     facts_of,
@@ -41,6 +40,7 @@ from zotctl.storage.facts import (
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph, read_verified, reader_of
 from zotctl.storage.index import Index
 from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
+from zotctl.storage.references import Reference
 from zotctl.storage.root import Root
 
 FEW_MANIFESTS = 512

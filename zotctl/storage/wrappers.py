@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, cast
 
 from zotctl.errors import NotFound, ReadOnlyStorage
@@ -117,7 +117,7 @@ class AliasedDriver(WrappedDriver):
         """The root "" is the directory."""
         return self.inner.stat(self.inner_key(key or self.name))
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """Nothing of the root "": the name may have several components. The store knows it."""
         return self.inner.scan(self.inner_key(key)) if key else []
 

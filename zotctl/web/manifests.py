@@ -9,9 +9,10 @@ from zotctl.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, NotFo
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.manifest import Manifest, read_manifest
 from zotctl.storage import Repository, keys
-from zotctl.storage.facts import Content, Reference, Unusable
+from zotctl.storage.facts import Content, Unusable
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.history import Timeline
+from zotctl.storage.references import Reference
 from zotctl.storage.rows import Row
 from zotctl.web import words
 from zotctl.web.platforms import platform_of

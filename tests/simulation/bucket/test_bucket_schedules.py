@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import pytest
 
@@ -94,7 +94,7 @@ def test_each_request_without_an_answer(fault: str, mode: str) -> None:
 # -- who guards the guards: the rest is in `mutants` -------------------------------------------------------
 
 
-def _marks_without_fence(self: Deletion, name: str) -> set[str] | None:
+def _marks_without_fence(self: Deletion, name: str) -> Container[str] | None:
     return ReachableBlobs(self._root, name).now().reachable
 
 

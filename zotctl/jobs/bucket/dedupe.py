@@ -7,7 +7,7 @@ go. zot's empty objects, which it leaves where another repository has the conten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -84,7 +84,7 @@ class _Conversion:
         """The repositories of the run, as long as the bucket is there."""
         yield from (name for name in self._names if self._root.label not in self._run.away)
 
-    def _blobs(self, name: str) -> set[str]:
+    def _blobs(self, name: str) -> Set[str]:
         """The configs and layers of a repository that are not manifests too. Manifests stay where they are."""
         try:
             index = self._root.protocol.indexes.read(name).index

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -142,13 +142,13 @@ class Deletion:
         for name, needed in zip(names, self._context.each([partial(self._fence, name) for name in names]), strict=True):
             self._spare(name, needed)
 
-    def _spare(self, name: str, needed: set[str] | None) -> None:
+    def _spare(self, name: str, needed: Container[str] | None) -> None:
         """`needed` None: everything."""
         spared = [e for e in self._left if name in e.names and (needed is None or e.digest in needed)]
         kept = [each for each in self._left if each not in spared]
         self._left = kept + [rest for each in spared if (rest := each.without(name)) is not None]
 
-    def _fence(self, name: str) -> set[str] | None:
+    def _fence(self, name: str) -> Container[str] | None:
         """What the repository needs as it stands now, and until it is reserved again. None: not to be
         known."""
         marker = self._marker(name)

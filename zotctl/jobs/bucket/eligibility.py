@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
+from threading import Lock
 
 from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
 from zotctl.jobs.ages import JUST_BEGUN_S, LONG_AGO, UPLOAD_SPARED_S
@@ -24,6 +25,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.upload import StoredUpload
+from zotctl.storage.digests import Numbers
 from zotctl.storage.keys import parse_upload_id
 
 ROUNDING_S = 2.0
@@ -171,12 +173,13 @@ SHARED_BY_ZOT = "zot has deduplicated this bucket, so nothing is freed: run `zot
 class Reached:
     """What each repository reaches and has, as its collection found it. Threads may enter different repositories.
 
-    What the walk has found, in eight bytes for each digest of each repository. A collision only keeps something."""
+    What the walk has found, in some thirteen bytes for each digest of each repository. A collision only keeps
+    something."""
 
     def __init__(self) -> None:
-        self._reached = set[int]()
-        self._needed = set[int]()
-        self._own = set[int]()
+        self._reached, self._needed, self._own = Numbers(), Numbers(), Numbers()
+        self._mutex = Lock()
+        """Of those who enter."""
         self.left_alone = set[str]()
         """Repositories of which something is not known: they keep all that they hold."""
         self.walked = set[str]()
@@ -193,13 +196,15 @@ class Reached:
         """Has the repository a good copy of its own?"""
         return _number(name, digest) in self._own
 
-    def enter(self, name: str, reachable: Iterable[str], own: set[str], *, shared: bool) -> None:
+    def enter(self, name: str, reachable: Iterable[str], own: Set[str], *, shared: bool) -> None:
         """A repository was looked at. `shared`: the pool's copy is needed even where there is one of its own."""
-        for digest in reachable:
-            self._reached.add(_number(name, digest))
-            if shared or digest not in own:
-                self._needed.add(_number("", digest))
-        self._own.update(_number(name, digest) for digest in own)
+        with self._mutex:
+            for digest in reachable:
+                self._reached.add(_number(name, digest))
+                if shared or digest not in own:
+                    self._needed.add(_number("", digest))
+            for digest in own:
+                self._own.add(_number(name, digest))
         self.walked.add(name)
         self.left_alone.discard(name)
 

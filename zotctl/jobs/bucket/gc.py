@@ -32,6 +32,7 @@ from zotctl.storage.bucket.history import FLUSH_INTERVAL_S
 from zotctl.storage.bucket.intents import INTENT_LIFETIME_S
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.digests import Digests
 from zotctl.storage.history import Timeline
 from zotctl.storage.root import Root
 
@@ -189,10 +190,13 @@ class BucketCollector:
         return min(self._options.delay, SETTLING_S)
 
     def _collect(self, name: str, seen: FirstUnreachable, marks: Reachable) -> None:
-        stored = list(self._context.own_blobs(name))
-        own = {str(digest) for digest, found in stored if self._is_whole(digest, found)}
+        own, garbage = Digests(), list[tuple[Digest, Object]]()
+        for digest, blob in self._context.own_blobs(name):
+            if self._is_whole(digest, blob):
+                own.add(digest)
+            if digest not in marks.reachable:
+                garbage.append((digest, blob))
         self._known.enter(name, marks.reachable, own, shared=self._context.dedupe)
-        garbage = [(digest, found) for digest, found in stored if digest not in marks.reachable]
         due = [(digest, found) for digest, found in garbage if self._is_due(name, seen, digest, found)]
         reservations = look_at(self._context, [(keys.reservation(digest, name), digest) for digest, _ in due])
         found = [self._candidate(name, seen, digest, blob, reservations) for digest, blob in due]
@@ -307,7 +311,7 @@ def _sweep_names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None
     the repository is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
     context = bucket_of(root).context
     for found in context.objects.list(keys.below(keys.NAMES)):
-        name = keys.name_of(found.key.removeprefix(keys.below(keys.NAMES)))
+        name = keys.name_listed(found.key)
         if not name or name in known.walked or ahead.age(found) < delay:
             continue
         with suppress(StorageError):

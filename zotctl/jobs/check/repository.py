@@ -7,9 +7,10 @@ them for a repository in a root, and `verify` for an archive.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from zotctl.errors import Damaged, DigestInvalid, IndexMissing, LayoutInvalid, NotFound, quoted
@@ -21,11 +22,12 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
+from zotctl.storage.digests import DigestMap, Digests
 from zotctl.storage.driver import Info, read, scan_or_empty
-from zotctl.storage.facts import ManifestFacts, Reference
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
 from zotctl.storage.index import Index
 from zotctl.storage.multimap import Multimap
+from zotctl.storage.references import Reference, References
 from zotctl.storage.root import Root
 from zotctl.storage.rows import why_nameless
 
@@ -45,16 +47,15 @@ class Affected:
     """Finds the tags whose clients meet a digest: from blobs and children up to manifests, indexes and tags, and from a
     referrer to its subject. Made once per repository, and asked for each finding."""
 
-    def __init__(self, index: Index, facts: Mapping[str, ManifestFacts]) -> None:
-        self._index = index
+    def __init__(self, index: Index, graph: ManifestGraph) -> None:
+        self._index, self._graph = index, graph
         self._above = Multimap[str, str]()
-        for digest, known in facts.items():
-            for reference in (*known.blobs, *known.children):
-                self._above.add(reference.digest, digest)
+        """Beside the manifests that need it."""
+        for digest, known in graph.facts.items():
             for subject in known.subjects:
                 # A client that asks for the referrers of the subject meets this one.
                 self._above.add(digest, subject.digest)
-        for digest, known in facts.items():
+        for digest, known in graph.facts.items():
             for subject in known.subjects:
                 if subject.digest not in index:  # only its referrers lead to it
                     self._above.add(subject.digest, digest)
@@ -66,12 +67,13 @@ class Affected:
         while todo:
             if (one := todo.pop()) not in seen:
                 seen.add(one)
-                todo.extend(self._above.get(one))
+                todo.extend(self.parents(one))
         return tuple(sorted({tag for above in seen for tag in self._index.tags_of(above)}))
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that reference the digest."""
-        return sorted(self._above.get(digest))
+        known = (parent for parent in self._graph.parents(digest) if parent in self._graph.facts)
+        return sorted({*known, *self._above.get(digest)})
 
 
 @dataclass
@@ -83,36 +85,43 @@ class GraphView:
     affected: Affected = field(init=False)
 
     def __post_init__(self) -> None:
-        self.affected = Affected(self.index, self.graph.facts)
+        self.affected = Affected(self.index, self.graph)
 
     def references(self) -> Iterator[tuple[str, Reference]]:
         """Each manifest with each of its references, except non-distributable layers and references that are no
         digests."""
-        for digest, known in self.graph.facts.items():
-            for reference in (*known.blobs, *known.children):
-                if not is_nondistributable(reference.media_type) and _is_digest(reference.digest):
+        for digest, part in self._parts():
+            for reference in part:
+                if not is_nondistributable(reference.media_type) and (part.are_digests or _is_digest(reference.digest)):
                     yield digest, reference
+
+    def _parts(self) -> Iterator[tuple[str, References]]:
+        for digest, known in self.graph.facts.items():
+            yield digest, known.blobs
+            yield digest, known.children
 
     def bad_digests(self) -> Iterator[tuple[str, str]]:
         """Each manifest with each of its references that is no digest."""
-        for digest, known in self.graph.facts.items():
-            for reference in (*known.blobs, *known.children):
-                if not _is_digest(reference.digest):
-                    yield digest, reference.digest
+        for digest, part in self._parts():
+            for text in () if part.are_digests else part.digests():
+                if not _is_digest(text):
+                    yield digest, text
 
     def sizes(self, digest: str) -> set[int]:
         """The sizes that rows and manifests state for a digest, in bytes."""
         rows = {row.size for row in self.index.rows_of(digest)}
         facts = self.graph.facts
         above = [facts[parent] for parent in self.affected.parents(digest) if parent in facts]
-        return rows | {r.size for known in above for r in (*known.blobs, *known.children) if r.digest == digest}
+        return rows.union(*(part.sizes(digest) for known in above for part in (known.blobs, known.children)))
 
     def is_manifest(self, digest: str) -> bool:
         """Whether the digest is a manifest, or a row or an index calls it one."""
         if digest in self.graph.leaves:
             return False
-        children = {child.digest for known in self.graph.facts.values() for child in known.children}
-        return digest in self.index or digest in self.graph.facts or digest in children
+        if digest in self.index or digest in self.graph.facts:
+            return True
+        above = map(self.graph.facts.get, self.graph.parents(digest))
+        return any(known.children.has(digest) for known in above if known is not None)
 
 
 # -- the check ------------------------------------------------------------------------------------
@@ -126,8 +135,8 @@ class RepositoryCheck(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.present: dict[str, int] = {}
-        """The size of each blob's file in bytes, by digest."""
+        self.present = DigestMap()
+        """The size of each blob's file in bytes."""
         self.damaged: list[HashResult] = []
 
     # -- where it is read -----------------------------------------------------------------------
@@ -157,9 +166,14 @@ class RepositoryCheck(ABC):
     def blobs(self) -> Iterator[tuple[Digest, Info]]:
         """The blobs that can be hashed. All blobs are added to `present` on the way."""
         for digest, info in self.listed():
-            self.present[str(digest)] = info.size  # which takes less memory than a Digest
+            self.present[digest] = info.size
             if digest.algorithm in ALGORITHMS:
                 yield digest, info
+
+    def list_all(self) -> None:
+        """Fill `present`."""
+        for _ in self.blobs():
+            pass
 
     def unclear(self, view: GraphView) -> list[Digest]:
         """Manifests that could not be read, although their blobs are present and not known to be damaged."""
@@ -230,10 +244,10 @@ class RepositoryCheck(ABC):
     def _wrong_sizes(self, view: GraphView, damaged: set[Digest], what: str) -> Iterator[Finding]:
         """Blobs whose size is not the one that a manifest states, so that clients refuse them."""
         wrong: dict[str, tuple[int, list[str]]] = {}
-        said = [(parent, r.digest, r.size) for parent, r in view.references()]
-        said += [("index.json", row.digest, row.size) for row in view.index.rows() if row.digest]
-        for parent, digest, size in said:
-            if digest in self.present and digest not in damaged and self.present[digest] != size:
+        said = ((parent, r.digest, r.size) for parent, r in view.references())
+        rows = (("index.json", str(row.digest), row.size) for row in view.index.rows() if row.digest)
+        for parent, digest, size in chain(said, rows):
+            if self.present.get(digest, size) != size and digest not in damaged:
                 wrong.setdefault(digest, (size, []))[1].append(parent)
         for digest, (size, parents) in wrong.items():
             had = self.present[digest]
@@ -268,13 +282,17 @@ class RepositoryCheck(ABC):
         """image-layout.md: "The blobs directory MAY contain blobs which are not referenced by any of the refs"."""
         if view.graph.faults or any(True for _ in view.index.unclear()):
             return
-        unused = sorted(self.present.keys() - view.graph.reachable())
-        size = sum(self.present[digest] for digest in unused)
-        if unused:
-            what = f"{counted(len(unused), 'blob')} with {counted(size, 'byte')}"
-            details = {"count": len(unused), "size_bytes": size, "digests": unused[:NAMED_ORPHANS]}
-            digest = unused[0] if len(unused) == 1 else None
-            yield Finding(self.name, digest, "orphan", f"{what} that no manifest reaches, for gc to collect",
+        count, size, named = 0, 0, list[str]()
+        for digest, its_size in self.present.pairs():
+            if not view.graph.reaches(digest):
+                count, size = count + 1, size + its_size
+                if count <= NAMED_ORPHANS:
+                    named.append(digest)
+        if count:
+            what = f"{counted(count, 'blob')} with {counted(size, 'byte')}"
+            details = {"count": count, "size_bytes": size, "digests": named}
+            only = named[0] if count == 1 else None
+            yield Finding(self.name, only, "orphan", f"{what} that no manifest reaches, for gc to collect",
                           details=details)  # fmt: skip
 
     # -------------------------------------------------------------------------------------------
@@ -314,11 +332,22 @@ class StoredCheck(RepositoryCheck):
         for algorithm in sorted(scan_or_empty(self.root.driver, keys.blobs(self.name))):
             if not algorithm.is_dir:
                 continue
-            for entry in sorted(scan_or_empty(self.root.driver, keys.blobs_of(self.name, algorithm.name))):
-                digest = digest_named(algorithm.name, entry.name)
-                info = (entry.info or self.info(digest)) if digest is not None else None
-                if digest is not None and info is not None and info.is_file:  # a link is no blob
+            for digest, told in self._listed_in(algorithm.name):
+                info = told or self.info(digest)
+                if info is not None and info.is_file:  # a link is no blob
                     yield digest, info
+
+    def _listed_in(self, algorithm: str) -> Iterator[tuple[Digest, Info | None]]:
+        """In their order, with what the list told of each."""
+        told, names = dict[Digest, Info](), Digests()
+        for entry in scan_or_empty(self.root.driver, keys.blobs_of(self.name, algorithm)):
+            if (digest := digest_named(algorithm, entry.name)) is not None:
+                if entry.info is not None:
+                    told[digest] = entry.info
+                else:
+                    names.add_new(digest)  # a directory has each name once
+        yield from ((check_digest(name), None) for name in names)
+        yield from sorted(told.items())
 
     def info(self, digest: Digest) -> Info | None:
         """What has the blob's name, even if it is a symbolic link."""

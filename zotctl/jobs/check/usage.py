@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 from zotctl.errors import Damaged
@@ -20,6 +21,7 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Stored, jobs_of
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
+from zotctl.storage.digests import DigestMap
 from zotctl.storage.root import Root
 
 OWN, SHARED, UNREACHABLE, UNCLEAR = "one repository", "several repositories", "unreachable", "unclear"
@@ -156,6 +158,8 @@ class _Contents:
         self.users = array("I")
         """The number of repositories that have it."""
         self.reached, self.unclear = bytearray(), bytearray()
+        self.led = bytearray()
+        """How many parts of the repository that is being looked into lead to it, two at most."""
 
     def add(self, found: Stored, place: str) -> int:
         """Note one name. `place`: one of `_PLACES`, or "" for a blob of a repository."""
@@ -163,7 +167,7 @@ class _Contents:
         if number == len(self.size):
             self.size.append(found.size)
             self.users.append(0)
-            for flags in (self.places, self.held, self.reached, self.unclear):
+            for flags in (self.places, self.held, self.reached, self.unclear, self.led):
                 flags.append(0)
             self.disk += found.disk
         if place:
@@ -196,10 +200,10 @@ class _Measure:
         self._all = frozenset[str]()
         self._left: dict[str, None] = {}
         """Repositories that were not looked into yet."""
-        self._blobs: tuple[str, dict[str, int]] = ("", {})
+        self._blobs = ("", DigestMap())
         """The numbers of the blobs of the repository whose blobs are being listed. All of a repository come one after
         the other, so that no other's have to be kept."""
-        self._pool: dict[str, int] = {}
+        self._pool = DigestMap()
         """Of a bucket, what repositories have by what their manifests say."""
         self._found: list[_Repository] = []
 
@@ -211,7 +215,7 @@ class _Measure:
             self._place(found)
         self._end_repository()
         for name in list(self._left):
-            self._look(name, {})
+            self._look(name, DigestMap())
         return self._figures()
 
     def _place(self, found: Stored) -> None:
@@ -221,7 +225,7 @@ class _Measure:
         if name != above and name in self._all:
             if name != self._blobs[0]:
                 self._end_repository()
-                self._blobs = (name, {})
+                self._blobs = (name, DigestMap())
             self._blobs[1][f"{algorithm}:{encoded}"] = self._contents.add(found, "")
         elif above == keys.SHARED:
             self._pool[f"{algorithm}:{encoded}"] = self._contents.add(found, "pool")
@@ -237,11 +241,11 @@ class _Measure:
 
     def _end_repository(self) -> None:
         """All blobs of a repository are known."""
-        (name, blobs), self._blobs = self._blobs, ("", {})
+        (name, blobs), self._blobs = self._blobs, ("", DigestMap())
         if name:
             self._look(name, blobs)
 
-    def _look(self, name: str, blobs: dict[str, int]) -> None:
+    def _look(self, name: str, blobs: DigestMap) -> None:
         self._run.check()
         self._run.begins(name)
         self._run.progress(len(self._all) - len(self._left), len(self._all), "repositories", name)
@@ -249,19 +253,19 @@ class _Measure:
         with self._run.guarded(name, self._root):
             self._look_into(name, blobs)
 
-    def _look_into(self, name: str, blobs: dict[str, int]) -> None:
-        contents = set(blobs.values())
-        repository = _Repository(name, array("I", contents))
+    def _look_into(self, name: str, blobs: DigestMap) -> None:
+        repository = _Repository(name, _each_once(number for _, number in blobs.pairs()))
         try:
             marks = mark(self._root, name)
             if self._pool:
-                blobs |= {one: self._pool[one] for one in marks.reachable if one in self._pool and one not in blobs}
-                contents = set(blobs.values())
-                repository.contents = array("I", contents)
-            reached = {blobs[one] for one in marks.reachable if one in blobs}
+                for one in marks.reachable:
+                    if one in self._pool and one not in blobs:
+                        blobs[one] = self._pool[one]
+                repository.contents = _each_once(number for _, number in blobs.pairs())
             if marks.faults:
                 raise Damaged(f"what it needs can't be known: {marks.faults[0].reason}; `zotctl verify` tells all")
-            repository.unreachable = self._contents.sum(contents - reached)
+            reached = _each_once(number for one, number in blobs.pairs() if one in marks.reachable)
+            repository.unreachable = self._contents.sum(repository.contents) - self._contents.sum(reached)
             self._note(self._contents.reached, reached)
             if self._parts and self._run.covers(name):
                 repository.shares = self._shares(marks, blobs)
@@ -279,15 +283,17 @@ class _Measure:
         for number in some:
             flags[number] = 1
 
-    def _shares(self, marks: Reachable, blobs: dict[str, int]) -> list[_Share]:
-        found, led, several = list[_Share](), set[int](), set[int]()
+    def _shares(self, marks: Reachable, blobs: DigestMap) -> list[_Share]:
+        found, led = list[_Share](), self._contents.led
         for tag, digests, reached in _parts(marks):
-            numbers = {blobs[one] for one in reached if one in blobs}
-            several |= numbers & led
-            led |= numbers
-            found.append(_Share(tag, digests, self._contents.sum(numbers), array("I", numbers)))
+            numbers = _each_once(number for one in reached if (number := blobs.get(one)) is not None)
+            for number in numbers:
+                led[number] = min(led[number] + 1, 2)
+            found.append(_Share(tag, digests, self._contents.sum(numbers), numbers))
         for share in found:
-            share.own = array("I", (number for number in share.own if number not in several))
+            share.own = array("I", (number for number in share.own if led[number] == 1))
+        for _, number in blobs.pairs():
+            led[number] = 0
         return found
 
     def _figures(self) -> RootUsage:
@@ -335,6 +341,11 @@ def _tell(run: Run, found: RootUsage) -> None:
     run.add("disk_bytes", found.disk)
 
 
+def _each_once(numbers: Iterable[int]) -> array[int]:
+    """Sorted."""
+    return array("I", (number for number, _ in groupby(sorted(array("I", numbers)))))
+
+
 def _parts(marks: Reachable) -> Iterator[tuple[str | None, list[str], set[str]]]:
     """The tags of a repository, each with its digest and all that it leads to, attachments included; then what is left,
     as None. A tag that is an attachment belongs to its image, as long as that is here."""
@@ -350,7 +361,7 @@ def _parts(marks: Reachable) -> Iterator[tuple[str | None, list[str], set[str]]]
             reached = reach.pop(digest, None) or attachments.reach([digest])[0]
             if len(marks.index.rows_of(digest, 2)) > 1:  # else no other tag asks again
                 reach[digest] = reached
-            covered |= reached
+            covered.update(one for one in reached if one in marks.index)
             yield tag, [digest], reached
     rest = sorted(str(digest) for digest in marks.index.digests if digest not in covered)
     if rest:

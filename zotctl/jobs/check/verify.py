@@ -39,9 +39,10 @@ from zotctl.oci.layout import check_layout
 from zotctl.oci.reference import parse_name
 from zotctl.storage import keys
 from zotctl.storage.driver import Info, read, scan_or_empty
-from zotctl.storage.facts import Content, Read, Reference, read_content, understand
+from zotctl.storage.facts import Content, Read, read_content, understand
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import Index
+from zotctl.storage.references import Reference
 from zotctl.storage.root import Root, no_store
 
 _LINK = "a symbolic link, and none is followed (copy the layout with cp -rL, or take it over with import-layout)"
@@ -372,7 +373,7 @@ class _LayoutCheck(_ContentCheck):
                 self._modes.look(self._check.path(folder), self._root.driver.stat(folder))
         for digest, info in self._check.listed():
             self._run.check()
-            self._check.present[str(digest)] = info.size
+            self._check.present[digest] = info.size
             self._modes.look(self._check.path(keys.blob(self._name, digest)), info)
             if digest.algorithm in ALGORITHMS:
                 self._blobs.look(self._stored, digest, info)

@@ -25,10 +25,10 @@ from zotctl.storage.facts import (
     MISSING,
     Content,
     ManifestFacts,
-    Reference,
     is_like_json,
 )
 from zotctl.storage.graph import ManifestGraph
+from zotctl.storage.references import Reference
 
 ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST))
 WIRE_TIMEOUT_S = 30.0

@@ -122,7 +122,7 @@ class DistributionTree(WrappedDriver):
             return _FOLDER
         return self.open(key).info()
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """Of a folder of blobs: those that are there and may be read. Raises NotFound, StorageError."""
         layout, _, algorithm = key.rpartition("/blobs/")
         if not layout or "/" in algorithm:
@@ -283,7 +283,7 @@ class ListedTree(WrappedDriver):
             raise NotFound(f"{self.label}/{key}: no such object")
         return Info(0, size, 0, 0, 1, stat.S_IFREG | 0o444, 0, 0, 0)
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """The names in a folder, by the list."""
         if (folder := _listed_with(key)) is None:
             return self.inner.scan(key)

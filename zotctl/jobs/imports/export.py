@@ -48,9 +48,10 @@ from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
 from zotctl.oci.layout import LAYOUT_BYTES, LAYOUT_FILE
 from zotctl.storage.distribution import is_distribution
 from zotctl.storage.driver import Driver
-from zotctl.storage.facts import Fault, Reference, Unusable
+from zotctl.storage.facts import Fault, Unusable
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.index import REPOSITORY
+from zotctl.storage.references import Reference
 
 REQUESTS_AT_ONCE, BLOBS_AHEAD, AHEAD_BYTES = 8, 32, 1 << 20
 """Of a bucket: how many small blobs are requested at once, how many wait for their turn, and the largest of them."""
@@ -193,7 +194,7 @@ class _Export:
         index.forget_ours()
         if alone and name:
             index.annotate(REPOSITORY, name)
-        contents = {parse_digest(text): needed[text].size for text in sorted(needed)} if not self._faults else {}
+        contents = {parse_digest(text): size for text, size in sorted(needed.pairs())} if not self._faults else {}
         manifests = len(contents.keys() & needs.graph.facts.keys())
         return _Repository(name, key, layout, index.render(), contents, manifests, len(index.tags()))
 

@@ -52,10 +52,10 @@ from zotctl.jobs.run import Run
 from zotctl.storage import keys
 from zotctl.storage.distribution import ROOT, is_distribution
 from zotctl.storage.driver import Driver
-from zotctl.storage.facts import Reference
 from zotctl.storage.graph import ManifestGraph
 from zotctl.storage.history import Timeline
 from zotctl.storage.index import REPOSITORY
+from zotctl.storage.references import Reference
 from zotctl.storage.root import Root
 
 

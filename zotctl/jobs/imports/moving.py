@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from zotctl.config import is_bucket
@@ -11,8 +11,9 @@ from zotctl.errors import LayoutInvalid, NotEmpty, NotFound, StorageError, Usage
 from zotctl.jobs.imports.repository import RepositoryImport
 from zotctl.jobs.imports.sources import StoredLayout, is_archive, store_above
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import check_digest
 from zotctl.storage import Store, keys
+from zotctl.storage.digests import Digests
 from zotctl.storage.driver import Driver, Info, place, read
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, parse_index
@@ -28,7 +29,7 @@ def move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], reas
     if reason:
         run.item(action="stay", source=layout.label, reason=f"{reason}, so it is left in place")
         return
-    digests = sorted({digest for one in importing for digest in one.verified})
+    digests = Digests(digest for one in importing for digest in one.verified)
     for one in importing:
         one.root.maintenance.flush(one.name, one.verified)  # or a power cut could take both away
 
@@ -72,7 +73,7 @@ def info_of(driver: Driver, key: str) -> Info | None:
     return None
 
 
-def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callable[[], None]) -> None:
+def remove_layout(layout: StoredLayout, digests: Collection[str], taken: Callable[[], None]) -> None:
     """Remove the files of a layout that was imported, and no others.
 
     Its index is set aside first, so that no reader sees a layout without blobs, and a run that was killed can continue.
@@ -90,10 +91,11 @@ def remove_layout(layout: StoredLayout, digests: Sequence[Digest], taken: Callab
         _put_back(driver, aside, keys.index(name))
         raise
     for digest in digests:
-        _discard(driver, keys.blob(name, digest))
+        _discard(driver, keys.blob(name, check_digest(digest)))
     for key in (keys.layout(name), aside):
         _discard(driver, key)
-    folders = [*(keys.blobs_of(name, a) for a in sorted({d.algorithm for d in digests})), keys.blobs(name), name]
+    algorithms = sorted({digest.partition(":")[0] for digest in digests})
+    folders = [*(keys.blobs_of(name, algorithm) for algorithm in algorithms), keys.blobs(name), name]
     for folder in folders:
         with suppress(NotFound, NotEmpty, StorageError):
             driver.rmdir(folder)

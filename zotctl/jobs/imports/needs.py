@@ -13,8 +13,26 @@ from zotctl.jobs.imports.plan import Wanted
 from zotctl.jobs.imports.sources import Layout, other_size, require_size
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.media_types import is_nondistributable
-from zotctl.storage.facts import Fault, ManifestFacts, Reference, Unusable
+from zotctl.storage.digests import DigestMap
+from zotctl.storage.facts import Fault, ManifestFacts, Unusable
 from zotctl.storage.graph import ManifestGraph
+from zotctl.storage.references import Reference
+
+
+class Needed:
+    """What rows lead to, by digest with its size: first blobs, then manifests, each after what it lists."""
+
+    def __init__(self) -> None:
+        self.blobs = DigestMap()
+        self.manifests: dict[str, int] = {}
+
+    def pairs(self) -> Iterator[tuple[str, int]]:
+        """Each digest once, with its size."""
+        yield from (pair for pair in self.blobs.pairs() if pair[0] not in self.manifests)
+        yield from self.manifests.items()
+
+    def __iter__(self) -> Iterator[str]:
+        return (digest for digest, _ in self.pairs())
 
 
 @dataclass
@@ -24,19 +42,20 @@ class Needs:
     layout: Layout
     graph: ManifestGraph
 
-    def of(self, rows: Iterable[Wanted]) -> dict[str, Reference]:
-        """Everything that the rows lead to: first blobs, then manifests, each after what it lists."""
-        blobs: dict[str, Reference] = {}
-        manifests: dict[str, Reference] = {}
+    def of(self, rows: Iterable[Wanted]) -> Needed:
+        """Everything that the rows lead to."""
+        needed = Needed()
         done: set[str] = set()
         for row in rows:
             if row.digest in self.graph.leaves:
-                blobs[row.digest] = Reference(row.digest, row.row.size, row.row.media_type)
+                needed.blobs[row.digest] = row.row.size
             for digest in self.graph.below(row.digest, done):
                 if (facts := self.graph.facts.get(digest)) is not None:
-                    manifests[digest] = Reference(digest, facts.size, facts.media_type)
-                    blobs |= {blob.digest: blob for blob in self.blobs_of(facts) if not self._may_lack(blob)}
-        return blobs | manifests
+                    needed.manifests[digest] = facts.size
+                    for blob in self.blobs_of(facts):
+                        if not self._may_lack(blob):
+                            needed.blobs[blob.digest] = blob.size
+        return needed
 
     def blobs_of(self, facts: ManifestFacts) -> list[Reference]:
         """The blobs that a manifest references: config and layers, and children or subjects that are no manifests."""
@@ -57,17 +76,17 @@ class Needs:
             return True
 
     def faults(
-        self, needed: dict[str, Reference], has: Callable[[Digest, int], bool] = lambda digest, size: False
+        self, needed: Needed, has: Callable[[Digest, int], bool] = lambda digest, size: False
     ) -> dict[str, Fault]:
         """What of `needed` the layout can't give, by digest. `has`: whether it is there already, so that the layout
         need not have it."""
         found = {digest: fault for digest, fault in self.graph.faults.items() if self.graph.is_needed(digest)}
-        for text, reference in needed.items():
+        for text, size in needed.pairs():
             try:
                 digest = parse_digest(text)
                 self._require_one_size(text)
-                if not has(digest, reference.size):
-                    require_size(self.layout, digest, reference.size, "missing_blob")
+                if not has(digest, size):
+                    require_size(self.layout, digest, size, "missing_blob")
             except Unusable as error:
                 found[text] = Fault(text, error.kind, error.reason)
             except DigestInvalid as error:

@@ -209,7 +209,7 @@ def _attachment(row: Row, digest: Digest, suffix: str, images: dict[str | None, 
 
 def _names_beside(layout: Layout, digest: Digest, facts: dict[str, ManifestFacts]) -> list[str]:
     known = facts.get(digest)
-    return layout.names.get(known.blobs[0].digest, []) if known and known.blobs else []
+    return layout.names.get(known.blobs[0].digest, []) if layout.names and known and known.blobs else []
 
 
 def repository_of(full_name: str | None) -> str | None:

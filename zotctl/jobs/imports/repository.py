@@ -20,7 +20,7 @@ from zotctl.errors import (
 from zotctl.jobs.check.hashing import Workers
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
-from zotctl.jobs.imports.needs import Needs, tags_of
+from zotctl.jobs.imports.needs import Needed, Needs, tags_of
 from zotctl.jobs.imports.plan import ImportOptions, Wanted, push_times
 from zotctl.jobs.imports.sources import (
     Layout,
@@ -34,12 +34,14 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import jobs_of
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash, parse_digest
 from zotctl.storage import keys
+from zotctl.storage.digests import DigestMap, Digests
 from zotctl.storage.driver import chunks_of
-from zotctl.storage.facts import Content, Fault, Read, Reference, Unusable
+from zotctl.storage.facts import Content, Fault, Read, Unusable
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import ManifestGraph, reader_of
 from zotctl.storage.index import Index, empty_index
 from zotctl.storage.protocol import Gathering, Transaction
+from zotctl.storage.references import Reference
 from zotctl.storage.root import Root
 
 COPIES_AT_ONCE = 8
@@ -58,18 +60,18 @@ class RepositoryImport:
     name: str
     rows: list[Wanted]
     options: ImportOptions
-    verified: set[Digest] = field(default_factory=set)
+    verified: Digests = field(default_factory=Digests)
     """Content that is in the repository and, for a move, was hashed there or while it was copied."""
     before: Index = field(default_factory=empty_index)
     """The rows that the repository had when the run came to it."""
     take_fields: bool = False
     """Whether a new repository also gets the fields of index.json beside its rows: it then is the whole layout."""
-    _brought: set[Digest] = field(default_factory=set)
+    _brought: Digests = field(default_factory=Digests)
     """Content that was copied or linked in this run."""
     _faults: dict[str, Fault] = field(default_factory=dict)
     _left_out: int = 0
     _can_link: bool = False
-    _listed: dict[str, int] | None = None
+    _listed: DigestMap | None = None
     """The sizes of the blobs that were in the repository, listed where each look is a request; others are not looked
     for."""
     _total: int = 0
@@ -81,7 +83,8 @@ class RepositoryImport:
         self.needs = Needs(self.layout, self.source_graph)
         self._can_link = self.options.link and not self.run.dry_run
         if self.root.protocol.index_costs_request:
-            self._listed = {str(d): info.size for d, info in StoredCheck(self.root, self.name).blobs()}
+            (check := StoredCheck(self.root, self.name)).list_all()
+            self._listed = check.present
 
     def run_all(self) -> bool:
         """Import the rows. True: everything that was wanted is in the repository now. Raises ReadOnly, StorageError."""
@@ -95,7 +98,7 @@ class RepositoryImport:
         self._leave_subjects_out()
         if self.run.dry_run:
             index, missing = self.index(), self._missing(self._needed())
-            self._count(len(missing), sum(size for _, size in missing))
+            self._count(len(missing.blobs) + len(missing.manifests), sum(size for _, size in missing.pairs()))
             self._report_rows(index)
         elif self.repository.read_only:
             raise ReadOnly(f"{self.name} takes no writes: in {self.root.label} it is only read", self.name)
@@ -168,7 +171,7 @@ class RepositoryImport:
         except (NotFound, Damaged):  # what is damaged here is copied anew, which heals it
             return False
 
-    def _needed(self) -> dict[str, Reference]:
+    def _needed(self) -> Needed:
         return self.needs.of(self.rows)
 
     def _drop_incomplete(self) -> None:
@@ -197,9 +200,12 @@ class RepositoryImport:
         details = {"source": self.layout.label}
         self.run.finding(Finding.of_fault(self.name, fault, tags, action="skip", details=details))
 
-    def _missing(self, needed: dict[str, Reference]) -> list[tuple[Digest, int]]:
-        wanted = [(parse_digest(reference.digest), reference.size) for reference in needed.values()]
-        return [(digest, size) for digest, size in wanted if not self._is_there(digest, size)]
+    def _missing(self, needed: Needed) -> Needed:
+        missing = Needed()
+        for digest, size in needed.pairs():
+            if not self._is_there(parse_digest(digest), size):
+                (missing.manifests if digest in needed.manifests else missing.blobs)[digest] = size
+        return missing
 
     def _is_there(self, digest: Digest, size: int) -> bool:
         if digest in self.verified and self._has(digest, size):
@@ -243,42 +249,48 @@ class RepositoryImport:
     def _flush(self, before: Index) -> None:
         """Flush together what a push flushes one by one: what new rows lead to, and what was copied for existing ones.
         Without `commit` only manifests are flushed."""
-        needed: set[Digest] = set(self._brought)
+        needed = Digests(self._brought)
         if any(row.digest not in before for row in self.rows):
-            needed |= {parse_digest(reference.digest) for reference in self._needed().values()}
+            needed.update(self._needed())
         maintenance = self.root.maintenance
-        maintenance.flush(
-            self.name, [digest for digest in sorted(needed) if maintenance.durable or digest in self.graph.facts]
-        )
+        if not maintenance.durable:
+            needed = Digests(digest for digest in needed if digest in self.graph.facts)
+        maintenance.flush(self.name, needed)
 
-    def _copy(self, missing: list[tuple[Digest, int]], gathering: Gathering) -> None:
+    def _copy(self, missing: Needed, gathering: Gathering) -> None:
         """Copy all blobs, then manifests; several in parallel where each is a request."""
-        self._total, self._done = sum(size for _, size in missing), 0
+        self._total, self._done = sum(size for _, size in missing.pairs()), 0
         far = isinstance(self.layout, StoredLayout) and not self.layout.driver.capabilities.local
-        for manifests in (False, True):
+        for some in (missing.blobs.pairs(), missing.manifests.items()):
             workers = Workers(COPIES_AT_ONCE if self.root.protocol.index_costs_request or far else 1)
             try:
-                for digest, size in missing:
-                    if (digest in self.graph.facts) is manifests:
-                        self.run.check()
-                        workers.put(partial(self._try_to_copy, digest, size, gathering), self._tell)
+                for digest, size in some:
+                    self.run.check()
+                    workers.put(partial(self._try_to_copy, parse_digest(digest), size, gathering), self._note_copied)
                 workers.drain()
             finally:
                 workers.close()
 
-    def _try_to_copy(self, digest: Digest, size: int, gathering: Gathering) -> int:
+    def _try_to_copy(self, digest: Digest, size: int, gathering: Gathering) -> tuple[Digest, int, bool]:
+        """In a worker. The last: it is here now."""
         try:
             with gathering.here():
                 self._copy_one(digest, size)
-            self._brought.add(digest)
+            return digest, size, True
         except Unusable as error:
             self._faults[digest] = Fault(digest, error.kind, error.reason)
         except DigestInvalid:
             wrong = other_content(self.layout, digest)
             self._faults[digest] = Fault(digest, wrong.kind, wrong.reason)
-        return size
+        return digest, size, False
 
-    def _tell(self, size: int) -> None:
+    def _note_copied(self, copied: tuple[Digest, int, bool]) -> None:
+        digest, size, is_here = copied
+        if is_here:
+            self._brought.add(digest)
+            self.verified.add(digest)
+            if self._listed is not None:
+                self._listed[digest] = size
         self._done += size
         self.run.progress(self._done, self._total, "bytes", self.name)
 
@@ -288,9 +300,6 @@ class RepositoryImport:
         elif not (self._mount(digest, size) or self._link(digest, size)):
             self._copy_blob(digest, size)
             self._count(1, size)
-        self.verified.add(digest)
-        if self._listed is not None:
-            self._listed[digest] = size
 
     def _count(self, blobs: int, size: int) -> None:
         self.run.add("blobs", blobs)
@@ -364,7 +373,7 @@ class RepositoryImport:
         times = push_times(self.layout, self.rows, self.graph.facts, jobs_of(self.root).now(self.run.clock))
 
         def change(tx: Transaction, draft: Index) -> None:
-            _require(self.name, tx, needed.values())
+            _require(self.name, tx, needed)
             kept.clear()
             kept.update(row.tag for row in self.rows if self._is_kept(draft, row))
             if self.take_fields and not len(draft):
@@ -440,14 +449,14 @@ def index_now(root: Root, name: str) -> Index:
         return empty_index()
 
 
-def _require(name: str, tx: Transaction, needed: Iterable[Reference]) -> None:
-    gone = [reference.digest for reference in needed if not _is_there(tx, reference)]
+def _require(name: str, tx: Transaction, needed: Needed) -> None:
+    gone = [digest for digest, size in needed.pairs() if not _is_there(tx, parse_digest(digest), size)]
     if gone:
         raise ManifestBlobUnknown(f"{name}: {len(gone)} blobs were removed while they were being imported", gone)
 
 
-def _is_there(tx: Transaction, reference: Reference) -> bool:
+def _is_there(tx: Transaction, digest: Digest, size: int) -> bool:
     try:
-        return tx.require(parse_digest(reference.digest)).size == reference.size
+        return tx.require(digest).size == size
     except (NotFound, Damaged):
         return False

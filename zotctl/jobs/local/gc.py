@@ -8,12 +8,13 @@ has lain there for longer than the delay is purged. Killed anywhere, the next ru
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
-from zotctl.errors import DigestInvalid, LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
+from zotctl.errors import LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
 from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S, Ages, uploads
 from zotctl.jobs.gc import GcOptions, Planner, note_purged, planned
 from zotctl.jobs.local.trash import LocalTrash
@@ -21,9 +22,10 @@ from zotctl.jobs.reachable import Reachable, ReachableBlobs
 from zotctl.jobs.report import time_of, whole_second
 from zotctl.jobs.run import Run
 from zotctl.jobs.staging import STAGING, discard_staged, kept
-from zotctl.oci.digest import Digest, digest_named, parse_digest
+from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, parse_digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Info, scan_or_empty
+from zotctl.storage.digests import DigestMap, DigestTable
+from zotctl.storage.driver import Info, digests_in, scan_or_empty
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
@@ -124,22 +126,22 @@ class Collection:
             return  # it is gone
         if plan is None:
             return
-        trashed = list(self._unreachable(plan.rest))
-        for digest, size in trashed:
+        trashed = DigestMap()
+        trashed.update(self._unreachable(plan.rest))
+        for digest, size in trashed.pairs():
             action = "trash" if self._options.kept > 0 else "purge"
-            self._run.item(action=action, repository=self._name, digest=str(digest), size_bytes=size,
+            self._run.item(action=action, repository=self._name, digest=digest, size_bytes=size,
                            **planned(self._run, self._options))  # fmt: skip
             self._run.add("unreachable")
             self._run.add("unreachable_bytes", size)
         if self._dry_run:
             return
-        digests = [digest for digest, _ in trashed]
         try:
             self._planner.drop_rows(plan.drops)
         except NoSpace:
-            self._move_to_trash(digests)  # what no row needs goes without a new index.json, and makes room for one
+            self._move_to_trash(trashed)  # what no row needs goes without a new index.json, and makes room for one
             self._planner.drop_rows(plan.drops)
-        self._move_to_trash(digests)
+        self._move_to_trash(trashed)
         self._keep_house()
 
     # -- 1 mark, 2 plan -------------------------------------------------------------------------
@@ -157,16 +159,15 @@ class Collection:
                         yield digest, info.size
 
     def _blobs(self) -> Iterator[Digest]:
-        """The digests of all files that have the name of a blob. Anything else is not ours, and stays."""
+        """The digests of all files that have the name of a blob, in order. Anything else is not ours: it stays."""
         driver = self._root.driver
-        for algorithm in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs(self._name))):
-            for encoded in sorted(entry.name for entry in scan_or_empty(driver, keys.blobs_of(self._name, algorithm))):
-                with suppress(DigestInvalid):
-                    yield parse_digest(f"{algorithm}:{encoded}")
+        folders = {entry.name for entry in scan_or_empty(driver, keys.blobs(self._name))}
+        for algorithm in sorted(folders.intersection(ALGORITHMS)):
+            yield from map(parse_digest, digests_in(driver, keys.blobs_of(self._name, algorithm), algorithm))
 
     # -- 3 trash ------------------------------------------------------------------------------
 
-    def _move_to_trash(self, digests: list[Digest]) -> None:
+    def _move_to_trash(self, digests: Iterable[str]) -> None:
         action = "trash" if self._options.kept > 0 else "purge"
         for batch in batches(digests, TRASH_BATCH_BLOBS):
             self._run.check()
@@ -251,9 +252,10 @@ def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:
             name = keys.parent(name)
 
 
-def batches(items: list[Digest], size: int) -> Iterator[list[Digest]]:
-    """Parts of `size` items, the last of what is left."""
-    return (items[at : at + size] for at in range(0, len(items), size))
+def batches(digests: Iterable[str], size: int) -> Iterator[list[Digest]]:
+    """Parts of `size`, the last of what is left."""
+    left = map(check_digest, digests)
+    return iter(lambda: list(islice(left, size)), [])
 
 
 # -- 4 wait, 5 purge ----------------------------------------------------------------------------
@@ -288,17 +290,19 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
     """`stamp` has let it be purged: what another collector has moved here since waits for a time of its own."""
     local, marker = local_of(root), ReachableBlobs(root, folder.name)
     local.take_over(folder.name)
-    sizes = dict(local.trash.contents(folder))
+    listed = DigestTable[Info](f"{len(Info._fields)}q", tuple, Info)
+    listed.update(local.trash.contents(folder))
     if local.trash.stamp(folder) != stamp:
         return
-    for batch in batches(list(sizes), TRASH_BATCH_BLOBS):
+    for batch in batches(listed, TRASH_BATCH_BLOBS):
+        sizes = {digest: listed[digest] for digest in batch}
         run.check()
         with local.context.locks.hold(folder.name) as held:
             needed = _needed(marker)
             if needed is None:
                 return
             local.context.durable.flush_index(folder.name)
-            gone = local.trash.purge(held, folder, {digest: sizes[digest] for digest in batch}, needed)
+            gone = local.trash.purge(held, folder, sizes, needed)
         for digest in gone:
             local.pool.release(digest)
             run.add("purged")
@@ -311,7 +315,7 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
         note_purged(root, folder.name, lost)
 
 
-def _needed(marker: ReachableBlobs) -> set[str] | None:
+def _needed(marker: ReachableBlobs) -> Container[str] | None:
     """What is reachable now: a foreign tool may have referenced it. None: that can't be known."""
     try:
         marks = marker.now()

@@ -57,14 +57,16 @@ class BucketCatalog:
     def _listed(self, last: str | None = None) -> Iterator[str]:
         after = keys.listed_name(last) if last else ""
         for found in self._context.objects.list(keys.below(keys.NAMES), after=after):
-            if name := keys.name_listed(found.key):
+            if found.key == keys.NAMES_MADE:
+                self._made = True
+            elif name := keys.name_listed(found.key):
                 yield name
 
     def _complete(self, found: list[str], listed: set[str]) -> None:
         """Never raises: without it, the next one walks, too."""
         lacking = [name for name in found if name not in listed]
         with suppress(StorageError):
-            if self._context.writes() and not self._context.read_only and (lacking or not self._is_made()):
+            if self._context.writes() and not self._context.read_only and (lacking or not self._made):
                 self._context.each(
                     [partial(self._context.objects.put, keys.listed_name(name), b"") for name in lacking]
                 )

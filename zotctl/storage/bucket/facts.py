@@ -15,17 +15,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 import zotctl
 from zotctl.errors import NotFound, StorageError
 from zotctl.oci import codec, descriptor, digest, manifest, media_types, readings
-from zotctl.storage import facts, keys
+from zotctl.storage import facts, keys, references
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.digests import RAW_BYTES
 from zotctl.storage.facts import KnownFacts, ManifestFacts
 from zotctl.storage.protocol import Recalled
+from zotctl.storage.references import Reference, References
 
 MIN_MANIFESTS = 16
 """A repository with fewer manifests is read sooner than its remembered facts."""
@@ -35,7 +37,7 @@ LARGEST_KEPT_BYTES = 32 << 20
 """A larger object is neither written nor read."""
 LARGEST_UNPACKED_BYTES = 8 * LARGEST_KEPT_BYTES
 MAGIC = b"zotctl-facts"
-READING_CODE = (codec, descriptor, digest, manifest, media_types, readings, facts)
+READING_CODE = (codec, descriptor, digest, manifest, media_types, readings, facts, references)
 
 
 class Stamp(NamedTuple):
@@ -53,13 +55,27 @@ class StampedFacts(NamedTuple):
     facts: ManifestFacts
 
 
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(dict[str, StampedFacts]).decode
+def _unpacked(found: Any) -> list[Reference]:
+    if not isinstance(found, References):
+        raise NotImplementedError(type(found))
+    return list(found)
+
+
+def _packed(kind: type, found: Any) -> References:
+    if kind is not References:
+        raise NotImplementedError(kind)
+    return References(msgspec.convert(found, list[Reference]))
+
+
+_encode = msgspec.json.Encoder(enc_hook=_unpacked).encode
+_decode = msgspec.json.Decoder(dict[str, StampedFacts], dec_hook=_packed).decode
 
 
 def write_down(name: str, known: Mapping[str, StampedFacts]) -> bytes | None:
     """The bytes to store; None: too large, or a later process could not tell whether its code is the same."""
-    if not _code_state():
+    # No compression makes a digest shorter than its bytes.
+    digests = sum(len(one.facts.blobs) + len(one.facts.children) for one in known.values())
+    if not _code_state() or digests * RAW_BYTES > LARGEST_KEPT_BYTES:
         return None
     packed = zlib.compress(_encode(known), 1)
     body = b"%s %s\n%s" % (MAGIC, _checksum(name, packed), packed)

@@ -8,7 +8,7 @@ says so in its metadata, and its time is that of its last push. Unknown means ke
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -176,7 +176,7 @@ class BucketHistory:
         """What is dated ahead is written anew, so that it has a time."""
         return len(written) <= MAX_HISTORY_OBJECTS and not any(found.is_ahead for found, _ in written)
 
-    def compact(self, name: str, alive: set[str], tags: set[str], asof: float) -> None:
+    def compact(self, name: str, alive: Container[str], tags: Container[str], asof: float) -> None:
         """One object for many, without what is about manifests and tags that are gone: `alive` and `tags` are those
         that were there at `asof` by the server's clock, or later. Two that do so at once, or one that dies in between,
         leave some events twice, which is the same."""

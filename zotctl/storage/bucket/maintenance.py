@@ -127,7 +127,7 @@ class BucketMaintenance:
         """Nothing is gathered: each request is answered when its object is stored."""
         return nullcontext(_AtOnce())
 
-    def flush(self, name: str, digests: Collection[Digest]) -> None:
+    def flush(self, name: str, digests: Collection[str]) -> None:
         """Nothing is said to be stored before the store has confirmed it."""
 
     # -- files ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -186,7 +186,7 @@ class BucketProtocol(StoreProtocol):
             return False
         return bool(self._ask(name, lambda index, graph: digest in index or graph.reaches(digest)))
 
-    def _reached(self, name: str) -> set[str]:
+    def _reached(self, name: str) -> Set[str]:
         """What the manifests of a repository reach; nothing if its layout can't be read."""
         return self._ask(name, lambda _, graph: graph.reachable()) or set()
 

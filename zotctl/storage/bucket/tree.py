@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import stat as modes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 
 from zotctl.errors import DigestInvalid, NotFound
@@ -33,7 +33,7 @@ _algorithm = re.compile(r"([^._].*)/blobs/([^/]+)").fullmatch
 
 FindCopy = Callable[[str, Digest], Object | None]
 """The object that a repository reads under a digest, in whatever state it is."""
-Reached = Callable[[str], set[str]]
+Reached = Callable[[str], Set[str]]
 """Every digest that the manifests of a repository name."""
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from zotctl.errors import CannotLink, Changed, Damaged, Exists, NoSpace, NotFound, PermissionRefused, StorageError
-from zotctl.oci.digest import Digest, is_stub
+from zotctl.oci.digest import Digest, check_digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.driver import Generation, Info, Reader, hash_of
 from zotctl.storage.file_identity import HeldFile
@@ -199,7 +199,7 @@ class LocalBlobs(Blobs):
             self.flush(name, [digest])  # it was renamed into its place, and is in the trash, if anywhere
         return True
 
-    def flush(self, name: str, digests: Collection[Digest]) -> None:
+    def flush(self, name: str, digests: Collection[str]) -> None:
         """Flush blobs of a repository, bytes and names, also those that other processes wrote, with `commit` and
         without.
 
@@ -208,8 +208,8 @@ class LocalBlobs(Blobs):
         if not digests or self._context.durable.flush_all(len(digests)):
             return
         for digest in digests:
-            self._flush_or_restore(name, digest)
-        for algorithm in sorted({digest.algorithm for digest in digests}):
+            self._flush_or_restore(name, check_digest(digest))
+        for algorithm in sorted({digest.partition(":")[0] for digest in digests}):
             self._context.durable.flush_names(keys.blobs_of(name, algorithm))
 
     def _flush_or_restore(self, name: str, digest: Digest) -> None:

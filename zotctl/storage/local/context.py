@@ -4,7 +4,7 @@ of them take."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -68,7 +68,7 @@ class LocalContext:
         except NotFound:
             return None
 
-    def scan(self, directory: str) -> list[Entry]:
+    def scan(self, directory: str) -> Sequence[Entry]:
         """The names in a directory; none where there is no directory."""
         return scan_or_empty(self.driver, directory)
 

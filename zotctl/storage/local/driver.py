@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from stat import S_ISREG
 from typing import Any
 
@@ -28,7 +29,7 @@ from zotctl.errors import (
     StorageError,
     Unavailable,
 )
-from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Reader, Space
+from zotctl.storage.driver import Buffer, Capabilities, Entry, Info, Listing, Reader, Space
 from zotctl.storage.local.syscalls import (
     copy_content,
     copy_labels,
@@ -49,6 +50,8 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FLUSHED_AS_A_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "zfs"})
 """Where syncfs(2) puts names and bytes on the device. FUSE tells its server nothing of it, a container's overlay may
 be "volatile"; behind a network each file is asked for."""
+MANY_NAMES = 10_000
+"""Names in a directory from which on a list of them is packed."""
 _CLOCK_TICK_S = 0.05
 """A file's time stamps come from a clock that moves in steps of some milliseconds."""
 _FILE_MODE, _DIRECTORY_MODE = 0o666, 0o777
@@ -507,16 +510,18 @@ class LocalDriver:
             raise translate(error, path, "crosses_mount") from error
         return False
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """Names that are not UTF-8 are no names here and are left out."""
         path = self._path(key)
         try:
             with os.scandir(path) as found:
-                return [
+                entries = (
                     Entry(one.name, one.is_dir(follow_symlinks=False), one.is_file(follow_symlinks=False))
                     for one in found
                     if one.name.isascii() or _is_utf8(one.name)
-                ]
+                )
+                first = list(islice(entries, MANY_NAMES))
+                return Listing(chain(first, entries)) if len(first) == MANY_NAMES else first
         except OSError as error:
             raise translate(error, path, "scan") from error
 

@@ -4,6 +4,7 @@ per repository (`storage.history`).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
@@ -127,7 +128,7 @@ class LocalHistory:
             self._context.make_dirs(keys.HISTORY)
             return self._context.driver.append(key)
 
-    def compact(self, name: str, alive: set[str], tags: set[str], recent: int | None = None) -> None:
+    def compact(self, name: str, alive: Container[str], tags: Container[str], recent: int | None = None) -> None:
         """Drop events about manifests and tags that are gone, if these are half of the file, but none of the latest
         changes: `recent`, or `REMEMBERED_EVENTS`. Called under the
         repository's lock, for which pulls don't wait: another writer either has written before the old file is read to

@@ -135,7 +135,7 @@ class LocalMaintenance:
         publish = partial(self._protocol.blobs.publish, manifest=True)
         return LocalGathering(self._context.durable, self._context.driver, self._context.clock, publish)
 
-    def flush(self, name: str, digests: Collection[Digest]) -> None:
+    def flush(self, name: str, digests: Collection[str]) -> None:
         """Flush blobs of a repository, and the names in it. Raises NotFound if one was deleted meanwhile."""
         self._protocol.blobs.flush(name, digests)
         self._context.durable.flush_names(name)

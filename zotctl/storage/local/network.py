@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -65,7 +65,7 @@ class NetworkDriver(LocalDriver):
         self._refresh(parent(key))
         return self._afresh(key, partial(super().append, create=create))
 
-    def scan(self, key: str) -> list[Entry]:
+    def scan(self, key: str) -> Sequence[Entry]:
         """Asked twice before it is NotFound."""
         return self._afresh(key, super().scan)
 

@@ -136,14 +136,12 @@ class Trash:
         finally:
             self._context.discard(probe)
 
-    def contents(self, folder: Folder) -> list[tuple[Digest, Info]]:
+    def contents(self, folder: Folder) -> Iterator[tuple[Digest, Info]]:
         """The files in a folder, each as it was when it was listed."""
-        found = []
         for entry in self._context.scan(folder.key):
             info, digest = self._context.stat(f"{folder.key}/{entry.name}"), digest_named(folder.algorithm, entry.name)
             if info is not None and info.is_file and digest is not None:
-                found.append((digest, info))
-        return found
+                yield digest, info
 
     def purge(self, held: Held, folder: Folder, listed: Mapping[Digest, Info], needed: Container[str]) -> list[Digest]:
         """Under the lock, put back what is needed again and delete the rest for good. Returns what was deleted. What
