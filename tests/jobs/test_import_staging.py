@@ -8,6 +8,7 @@ import pytest
 
 from tests.jobs.retaining import KINDS, Place, places
 from tests.jobs.test_gc import DELAY, collect
+from tests.stores import push_blob
 from zotctl.jobs.staging import STAGED_KEPT_S, STAGING
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
@@ -60,3 +61,21 @@ def test_gc_leaves_a_running_import_alone(place: Place) -> None:
 def test_without_a_delay_the_space_is_wanted_now(place: Place) -> None:
     assert gc_after(place, 1, delay=0) == ["purge_import"]
     assert not is_staged(place)
+
+
+def test_an_import_that_goes_on_keeps_all_that_is_staged(place: Place) -> None:
+    """With blobs of another algorithm, which lie beside the others."""
+    place.clock.at += STAGED_KEPT_S + HOUR_S
+    place.store.roots[0].maintenance.take(STAGING, digest_of(BODY, "sha512"), [BODY])
+    assert gc_after(place, HOUR_S) == []
+    assert is_staged(place)
+
+
+@pytest.mark.parametrize("place", ["directory"], indirect=True)
+def test_what_a_repository_has_as_well_frees_nothing(place: Place) -> None:
+    push_blob(place.store.repository_for_push("other"), BODY)
+    place.clock.at += STAGED_KEPT_S + HOUR_S
+    place.store.close()
+    place.store = place.another()
+    report = collect(place.store, DELAY)
+    assert "purge_import" in [item["action"] for item in report.items] and report.summary["purged_bytes"] == 0

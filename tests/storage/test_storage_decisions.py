@@ -1,0 +1,162 @@
+"""Single decisions of a store that nothing else shows: what is flushed last, what is counted, who is asked twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import images
+from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.objects import MemoryObjects
+from tests.faults import NoSpaceAfter, Recorder
+from tests.stores import bucket_store, push_blob, push_image, store_over
+from zotctl.errors import IoFailed, ManifestBlobUnknown, NoSpace, SizeInvalid, Unavailable
+from zotctl.oci.manifest import check_manifest
+from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import keys
+from zotctl.storage.bucket.objects import multipart
+from zotctl.storage.bucket.objects.multipart import Parts
+from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.local import reserve
+from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.protocol import local_of
+
+# -- a directory ----------------------------------------------------------------------------------
+
+
+def test_i3_a_commit_is_answered_when_the_name_of_its_index_is_on_the_device() -> None:
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver, commit=True)
+    push_image(store, "a", "v1")
+    driver.calls.clear()
+    push_image(store, "a", "v2", seed="v2")
+    steps = [str(call) for call in driver.calls]
+    swapped = max(at for at, step in enumerate(steps) if step.startswith("exchange "))
+    assert "sync_dir a" in steps[swapped:]
+
+
+@pytest.mark.parametrize(("code", "told"), [(errno.EIO, True), (errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_a_directory_that_could_not_be_flushed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, told: bool
+) -> None:
+    """But a file system that has nothing to flush for it says EINVAL."""
+
+    def fail(fd: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if not told:
+        return LocalDriver(str(tmp_path)).sync_dir("")
+    with pytest.raises(NoSpace if code == errno.ENOSPC else IoFailed):
+        LocalDriver(str(tmp_path)).sync_dir("")
+    return None
+
+
+def test_what_is_reserved_for_root_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = SimpleNamespace(f_frsize=10, f_blocks=100, f_bfree=30, f_bavail=20, f_files=9, f_ffree=5, f_favail=4)
+    monkeypatch.setattr(os, "statvfs", lambda path: said)
+    assert LocalDriver(str(tmp_path)).space() == (1000, 200, 4)
+
+
+def test_a_pull_from_a_root_that_is_only_read_writes_nothing() -> None:
+    driver = MemoryDriver()
+    store = store_over(driver)
+    digest = push_image(store, "a", "v1")
+    before = driver.stat(keys.history("a")).size
+    store.roots[0].read_only = True
+    store.repository("a").note_pull(digest)
+    assert driver.stat(keys.history("a")).size == before
+    store.roots[0].read_only = False
+    store.repository("a").note_pull(digest)
+    assert driver.stat(keys.history("a")).size > before
+
+
+def test_names_of_a_root_that_goes_away_while_it_is_listed_are_not_taken_for_all() -> None:
+    store = store_over(MemoryDriver(), MemoryDriver())
+    push_image(store, "a", "v1")
+    states: list[Unavailable | None] = [None, Unavailable("away")]
+    store.roots[1].state = lambda: states.pop(0) if states else None  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        store.repositories()
+    assert store.repositories() == ["a"]
+
+
+def test_a_full_disk_gives_its_reserve_for_a_smaller_index_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push that makes it larger would use up what a deletion needs."""
+    monkeypatch.setattr(reserve, "LEAST_RESERVE_BYTES", 5000)
+    driver = NoSpaceAfter(MemoryDriver(), 1 << 20)
+    store = store_over(driver)
+    first = push_image(store, "a", "v1")
+    push_image(store, "a", "v2", seed="v2")
+    store.maintain()
+    kept = driver.stat(keys.RESERVE)
+    local_of(store.roots[0]).indexes.close()
+
+    def commit(change: Any) -> Any:
+        (outcome,) = store.roots[0].protocol.commit_index("a", [lambda tx, draft: change(draft)])
+        return outcome
+
+    driver.left = 0
+    with pytest.raises(NoSpace):
+        commit(lambda draft: draft.put(first, 1, OCI_MANIFEST, ["another"]))
+    assert driver.stat(keys.RESERVE) == kept
+    with pytest.raises(NoSpace):  # for it frees nothing on this disk
+        commit(lambda draft: draft.untag("v2"))
+    assert keys.RESERVE not in driver.inner.names  # type: ignore[attr-defined]
+
+
+# -- both ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_a_layer_that_must_not_be_distributed_need_not_be_here(kind: str) -> None:
+    store = store_over(MemoryDriver()) if kind == "directory" else bucket_store(MemoryObjects())
+    made = images.image(layers=1)
+    foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    repository = store.repository_for_push("a")
+    for absent, media_type in enumerate((foreign, images.LAYER)):
+        layers = [images.descriptor(made.blobs[1], images.LAYER), images.descriptor(b"%d" % absent, media_type)]
+        body = json.dumps(json.loads(made.manifest) | {"layers": layers}).encode()
+        for blob in made.blobs:
+            push_blob(repository, blob)
+        if media_type == foreign:
+            repository.put_manifest(check_manifest(body, OCI_MANIFEST), body, ["v1"])
+        else:
+            with pytest.raises(ManifestBlobUnknown):
+                repository.put_manifest(check_manifest(body, OCI_MANIFEST), body, ["v2"])
+    assert store.repository("a").tags() == ["v1"]
+
+
+# -- a bucket -------------------------------------------------------------------------------------
+
+
+def test_a_blob_has_no_more_parts_than_s3_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "MOST_PARTS", 3)
+    memory = MemoryObjects()
+    parts = Parts(memory, "key", memory.start_parts("key"), (), None)
+    for _ in range(2):
+        parts.send(0, memoryview(bytes(multipart.SMALLEST_PART_BYTES)))
+    with pytest.raises(SizeInvalid, match="Content-Length"):
+        parts.send(0, memoryview(b"one too many"))
+    done = parts.complete(memoryview(b"the last"), 2 * multipart.SMALLEST_PART_BYTES + 8)
+    assert done is not None and memory.head("key").size == done.size
+
+
+@pytest.mark.parametrize("dedupe", [False, True])
+def test_i2_what_is_damaged_is_not_mounted(dedupe: bool) -> None:
+    """Found while it is mounted: its mark came after the look before the copy."""
+    memory = MemoryObjects()
+    store, scrubbing = bucket_store(memory, dedupe=dedupe), bucket_store(memory, dedupe=dedupe)
+    digest = push_blob(store.repository_for_push("a"), b"content")
+    place = keys.shared(digest) if dedupe else keys.blob("a", digest)
+    bucket = bucket_of(scrubbing.roots[0])
+    bucket.damaged.mark(digest, memory.head(place))
+    bucket_of(store.roots[0]).damaged.refresh(now=True)
+    mounted: Any = store.repository_for_push("b").mount_blob(store.repository("a"), digest)
+    assert not mounted
