@@ -718,7 +718,8 @@ def test_i5_a_repository_in_no_list_that_can_not_be_read_is_no_empty_one(harm: A
 def test_of_a_repository_that_is_gone_nothing_is_needed() -> None:
     world = World(dedupe=True)
     push_image(world.store, "a", "v1")
-    world.memory.delete("a/index.json")
+    for key in (keys.index("a"), keys.layout("a")):
+        world.memory.delete(key)
     world.later()
     found = Shared(world.store.roots[0], eligibility(world, 0.0), Reached()).candidates()
     assert {each.digest for each in found} == {digest_of(blob) for blob in images.image().blobs}

@@ -616,8 +616,8 @@ MUTANTS = [
         "I1",
         "or has one",
         "jobs/bucket/gc.py",
-        "            if context.head(keys.index(name)) is None:\n",
-        "            if True:\n",
+        "            if context.head(keys.index(name)) is None and next",
+        "            if next",
         "tests/jobs/test_gc_bucket_rechecks.py::test_a_name_goes_when_its_repository_is_gone_and_no_earlier[own]",
     ),
     Mutant(

@@ -6,11 +6,17 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 TESTS = "tests/storage/test_storage_index_missing.py::"
+BUCKET = "tests/storage/test_bucket_index_missing.py::"
 INDEX = "storage/local/index_file.py"
+OBJECTS = "storage/bucket/index.py"
 
 
 def _missing(name: str, guards: str, safeguard: str, file: str, old: str, new: str, test: str) -> Mutant:
     return Mutant(f"missing-index-{name}", kinds.FOREIGN, guards, safeguard, file, old, new, TESTS + test)
+
+
+def _in_bucket(name: str, guards: str, safeguard: str, file: str, old: str, new: str, test: str) -> Mutant:
+    return Mutant(f"missing-index-in-bucket-{name}", kinds.FOREIGN, guards, safeguard, file, old, new, BUCKET + test)
 
 
 MUTANTS = [
@@ -112,5 +118,77 @@ MUTANTS = [
         "            if not place(context.driver, swap.key(name), keys.index(name)):\n                return True\n",
         "            context.driver.rename(swap.key(name), keys.index(name))\n",
         "test_i4_a_file_that_another_program_makes_meanwhile_stays",
+    ),
+    _in_bucket(
+        "read-as-absent",
+        "I9",
+        "a repository that has lost its index.json is no absent one",
+        OBJECTS,
+        "            if self._is_lost(name):\n                raise index_missing(name) from None\n            raise\n",
+        "            raise\n",
+        "test_i9_it_takes_no_push_and_no_read[own-another]",
+    ),
+    _in_bucket(
+        "begun-anew",
+        "I4",
+        "no empty index.json is put beside content",
+        OBJECTS,
+        "        except (Changed, OutcomeUnknown):\n            self._refuse_lost(name)\n",
+        "        except (Changed, OutcomeUnknown):\n            pass\n",
+        "test_i9_it_takes_no_push_and_no_read[own-another]",
+    ),
+    _in_bucket(
+        "changed-as-empty",
+        "I4",
+        "a commit changes and notes nothing where tags were lost",
+        OBJECTS,
+        "            if before is None:\n                self._refuse_lost(name)\n",
+        "",
+        "test_i4_a_commit_begins_nothing",
+    ),
+    _in_bucket(
+        "taken-too-soon",
+        "I4",
+        "what another server makes meanwhile is not missing",
+        OBJECTS,
+        "        return self._context.head(keys.index(name)) is None  # once more",
+        "        return True  # once more",
+        "test_one_that_is_made_meanwhile_is_not_missing[own]",
+    ),
+    _in_bucket(
+        "content-first",
+        "I1",
+        "a manifest that needs no blob comes after index.json",
+        "storage/bucket/protocol.py",
+        "            self.indexes.ensure(name)  # what is needed",
+        "            pass  # what is needed",
+        "test_a_push_that_dies_leaves_nothing_that_looks_like_that[what references nothing]",
+    ),
+    _in_bucket(
+        "imported-first",
+        "I1",
+        "an import puts content after index.json",
+        "storage/bucket/maintenance.py",
+        "        self._protocol.indexes.ensure(name)\n",
+        "",
+        "test_an_import_that_dies_leaves_nothing_that_looks_like_that",
+    ),
+    _in_bucket(
+        "history-swept",
+        "I4",
+        "the history of a repository that lost its index.json stays",
+        "jobs/bucket/gc.py",
+        "if context.head(keys.index(name)) is None and next(context.own_blobs(name), None) is None:",
+        "if context.head(keys.index(name)) is None:",
+        "test_i4_gc_collects_nothing_of_it_and_keeps_its_history[own]",
+    ),
+    _missing(
+        "gone-for-a-moment",
+        "I4",
+        "what came back a moment later is not changed as if it were empty",
+        INDEX,
+        "            return True  # it came between",
+        "            return False  # it came between",
+        "test_i4_one_that_came_back_meanwhile_is_no_empty_one",
     ),
 ]

@@ -22,7 +22,8 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Capabilities, Driver, Info
+from zotctl.storage.driver import Capabilities, Driver, Info, Reader
+from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.network import NetworkDriver
 from zotctl.storage.local.protocol import local_of
@@ -243,6 +244,27 @@ def test_i4_a_commit_that_began_before_does_not_begin_an_empty_one(lost: Path) -
     with pytest.raises(IndexMissing):
         make_layout(local_of(store.roots[0]).context, "a", "sha512")
     assert not (lost / "a/index.json").exists()
+
+
+def test_i4_one_that_came_back_meanwhile_is_no_empty_one(tmp_path: Path) -> None:
+    """A foreign tool removes the name, and then gives it to another file."""
+
+    class Away(WrappedDriver):
+        away = False
+
+        def open(self, key: str) -> Reader:
+            if key == "a/index.json" and self.away:
+                self.away = False
+                raise NotFound(key)
+            return self.inner.open(key)
+
+    push_image(store_of(tmp_path), "a", "v1")
+    store = store_over(driver := Away(LocalDriver(str(tmp_path))))
+    repository = store.repository_for_push("a")
+    driver.away = True
+    repository.delete_manifest("v1")
+    assert not driver.away
+    assert store_of(tmp_path).repository("a").tags() == []
 
 
 def test_i4_jobs_collect_nothing_of_it(lost: Path) -> None:

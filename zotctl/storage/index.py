@@ -14,11 +14,12 @@ from contextlib import suppress
 
 import msgspec
 
-from zotctl.errors import LayoutInvalid, ManifestInvalid, quoted
+from zotctl.errors import IndexMissing, LayoutInvalid, ManifestInvalid, quoted
 from zotctl.oci.codec import fold, pairs_of
 from zotctl.oci.digest import Digest
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import known_rows
+from zotctl.storage.keys import layout
 from zotctl.storage.names import Ids, Names
 from zotctl.storage.rows import (
     Piece,
@@ -490,6 +491,14 @@ def _is_bare(row: Row) -> bool:
 def empty_index() -> Index:
     """The index of a new repository."""
     return Index({"schemaVersion": b"2", "mediaType": encode(OCI_INDEX), "manifests": b"[]"})
+
+
+def index_missing(name: str) -> IndexMissing:
+    """The error for a repository that has content and no index.json."""
+    return IndexMissing(
+        f"index.json is missing in {name}, whose content is there (image-spec, image-layout.md): put it back from a "
+        f"copy, or remove {layout(name)} to begin with no tags"
+    )
 
 
 def parse_index(body: bytes, known: Index | None = None) -> Index:

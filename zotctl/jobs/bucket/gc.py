@@ -307,15 +307,15 @@ def sweep(run: Run, root: Root, delay: float, known: Reached, ahead: Ahead) -> N
 
 
 def _sweep_names(root: Root, delay: float, known: Reached, ahead: Ahead) -> None:
-    """Of repositories without an index.json. A push that creates one writes its name first; if that is removed here,
-    the repository is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
+    """Of repositories without an index.json and without content. A push that creates one writes its name first; if that
+    is removed here, the repository is missing in lists until the next run of a job (`storage.bucket.catalog`)."""
     context = bucket_of(root).context
     for found in context.objects.list(keys.below(keys.NAMES)):
         name = keys.name_listed(found.key)
         if not name or name in known.walked or ahead.age(found) < delay:
             continue
         with suppress(StorageError):
-            if context.head(keys.index(name)) is None:
+            if context.head(keys.index(name)) is None and next(context.own_blobs(name), None) is None:
                 context.objects.delete(found.key)
                 context.objects.delete(keys.first_seen(name))
                 context.objects.delete(keys.facts(name))

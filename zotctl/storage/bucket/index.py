@@ -20,7 +20,7 @@ from zotctl.storage import keys
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.states import note_put, read_state
 from zotctl.storage.cache import Lru
-from zotctl.storage.index import Index, empty_index, parse_index
+from zotctl.storage.index import Index, empty_index, index_missing, parse_index
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
 
 GENERATIONS = "dev.zotctl.generations"
@@ -71,7 +71,17 @@ class IndexObjects:
         self._creating = [threading.Lock() for _ in range(CREATED_AT_ONCE)] if context.threads is not None else []
 
     def read(self, name: str, *, wait: bool = True) -> Snapshot:
-        """The index.json now: one request, without a body if this process knows it. Raises NotFound, LayoutInvalid."""
+        """The index.json now: one request, without a body if this process knows it. Raises NotFound: there is no
+        repository, which takes a second request; LayoutInvalid, and IndexMissing: there is one, without it."""
+        try:
+            return self.read_any(name)
+        except NotFound:
+            if self._is_lost(name):
+                raise index_missing(name) from None
+            raise
+
+    def read_any(self, name: str) -> Snapshot:
+        """As `read`, for a caller to whom a repository that has lost its index.json is one that has none."""
         known = self._cache.get(name)
         try:
             got = read_state(self._context.objects, keys.index(name), unless=_etag_of(known))
@@ -86,6 +96,17 @@ class IndexObjects:
         generation = found.etag or f"{NO_ETAG} {digest_of(body)}"
         return self._remember(name, parse_index(body, known.index if known else None), generation)
 
+    def _is_lost(self, name: str) -> bool:
+        """Is there a layout with content, and no index.json? We put it before all content, and never remove it, so
+        that somebody else did (docs/design/bucket.md#a-missing-indexjson)."""
+        if self._context.head(keys.layout(name)) is None or next(self._context.own_blobs(name), None) is None:
+            return False
+        return self._context.head(keys.index(name)) is None  # once more: it may have been made between the two looks
+
+    def _refuse_lost(self, name: str) -> None:
+        if self._is_lost(name):
+            raise index_missing(name)
+
     def _remember(self, name: str, index: Index, etag: str) -> Snapshot:
         snapshot = Snapshot(index, etag)
         self._cache.put(name, snapshot, index.weight)
@@ -98,7 +119,7 @@ class IndexObjects:
         what the commit would raise."""
         began = self._context.clock.elapsed()
         with suppress(NotFound, LayoutInvalid):
-            seen, now = self.read(name), self._context.clock.elapsed()
+            seen, now = self.read_any(name), self._context.clock.elapsed()
             self._glances.put(name, (seen, now + max(3 * (now - began), GLANCE_LIFETIME_S)))
 
     def _glanced(self, name: str) -> Snapshot | None:
@@ -119,6 +140,8 @@ class IndexObjects:
             if unsure and (done := self._done(name, unsure)) is not None:
                 return done.outcomes
             before = glanced or self._before(name)
+            if before is None:
+                self._refuse_lost(name)
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
             is_sure, glanced = glanced is None, None
@@ -171,16 +194,24 @@ class IndexObjects:
     def _create(self, name: str) -> None:
         """Create an empty repository: a process that was frozen for a day, while the repository came and went, must not
         write what it knew before. index.json comes last, after what it stands for."""
-        put = self._context.objects.put
-        self._context.each([partial(put, keys.listed_name(name), b""), partial(put, keys.layout(name), LAYOUT_BYTES)])
+        listed = partial(self._context.objects.put, keys.listed_name(name), b"")
+        steps: list[Callable[[], object]] = [listed, partial(self._begin_layout, name)]
+        self._context.each(steps)
         draft = empty_index()
         draft.annotate(EPOCH, self._context.clock.token())
         with suppress(OutcomeUnknown):  # it is read in any case
             self._swap(name, None, draft, self._render(draft))
 
+    def _begin_layout(self, name: str) -> None:
+        """A repository that has its `oci-layout` already may have lost its index.json. Raises IndexMissing then."""
+        try:
+            self._context.objects.put(keys.layout(name), LAYOUT_BYTES, absent=True)
+        except (Changed, OutcomeUnknown):
+            self._refuse_lost(name)
+
     def _before(self, name: str) -> Snapshot | None:
         try:
-            return self.read(name)
+            return self.read_any(name)
         except NotFound:
             return None
 

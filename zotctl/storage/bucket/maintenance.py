@@ -133,7 +133,8 @@ class BucketMaintenance:
     # -- files ----------------------------------------------------------------------------------
 
     def put_manifest(self, name: str, digest: Digest, body: bytes) -> None:
-        """M3, and its reservation."""
+        """M3, and its reservation; before that, index.json."""
+        self._protocol.indexes.ensure(name)
         self._blobs.publish_manifest(name, digest, body)
 
     def take(self, place: str, digest: Digest | None, chunks: Iterable[bytes]) -> Digest:

@@ -145,6 +145,8 @@ class BucketProtocol(StoreProtocol):
     def prepare(self, name: str, needs: Iterable[Digest], digest: Digest, staged: str) -> None:
         """M2 and M3 of one push, side by side with those of others: its commit then finds all reservations made."""
         needs = list(needs)
+        if not needs:
+            self.indexes.ensure(name)  # what is needed would have come after it; content never comes before it
         reservation = partial(self.reservations.reserve_all, name, needs, fresh=True)
         publish = partial(self.blobs.publish_manifest, name, digest, self._staged[staged])
         glance = partial(self.indexes.glance, name)
@@ -193,7 +195,7 @@ class BucketProtocol(StoreProtocol):
     def _ask(self, name: str, question: Callable[[Index, ManifestGraph], T]) -> T | None:
         """The answer to a question about the graph; None: there is no readable layout."""
         try:
-            index = self.indexes.read(name).index
+            index = self.indexes.read_any(name).index
         except (NotFound, LayoutInvalid):
             return None
         with self.graphs.of(name).at(index) as graph:

@@ -26,7 +26,7 @@ from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
-from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, parse_index
+from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_missing, parse_index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
@@ -269,8 +269,10 @@ class IndexFiles:
         its host by two requests. False: nothing is missing but the whole layout. Raises IndexMissing: something is, and
         no swap tells what it was, so nobody may go by an empty one."""
         name, context = held.name, self._context
-        if context.stat(keys.layout(name)) is None or context.stat(keys.index(name)) is not None:
+        if context.stat(keys.layout(name)) is None:
             return False
+        if context.stat(keys.index(name)) is not None:
+            return True  # it came between the two looks: a foreign tool replaces it by two calls
         if (missing := _missing_index(context, name)) is None:
             make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
             return True
@@ -558,10 +560,7 @@ def _missing_index(context: LocalContext, name: str) -> IndexMissing | None:
     folders = [keys.blobs_of(name, entry.name) for entry in scan_or_empty(context.driver, keys.blobs(name))]
     if not (any(scan_or_empty(context.driver, folder) for folder in folders) or _swaps_in(context, name)):
         return None
-    return IndexMissing(
-        f"index.json is missing in {name}, whose content is there (image-spec, image-layout.md): put it back from a "
-        f"copy, or remove {keys.layout(name)} to begin with no tags"
-    )
+    return index_missing(name)
 
 
 def _finishes_swaps(context: LocalContext) -> bool:
