@@ -143,6 +143,48 @@ def test_a_server_that_does_not_know_ranges(dialect: Dialect) -> None:
             reader.read_at(2, 4)
 
 
+DIGITS = b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "error"),
+    [
+        (206, {"Content-Range": "bytes 6-9/10"}, None),
+        (206, {"Content-Range": "bytes 6-9/*"}, None),
+        (206, {"Content-Range": "bytes 5-8/10"}, Unavailable),
+        (206, {"Content-Range": "bytes 6-9/11"}, Unavailable),
+        (206, {"Content-Range": "items 6-9/10"}, Unavailable),
+        (206, {}, Unavailable),
+        (204, {}, Unavailable),
+        (206, {"Content-Range": "bytes 6-9/10", "ETag": '"f"'}, Changed),
+        (206, {"Content-Range": "bytes 6-9/10", "ETag": "", "Last-Modified": DATE.replace("01:", "02:")}, Changed),
+        (206, {"Content-Range": "bytes 6-9/10", "ETag": "", "Last-Modified": ""}, None),
+    ],
+)
+def test_i2_a_part_is_the_one_that_was_asked_for_of_the_object_that_was_found(
+    dialect: Dialect, status: int, more: dict[str, str], error: type[StorageError] | None
+) -> None:
+    """Of a store or a proxy that knows no conditions, or answers with another range."""
+    answers = [(200, FOUND, DIGITS), (status, FOUND | more, DIGITS[6:])]
+    dialect.answer = lambda _: answers.pop(0)
+    with dialect.client().open("file") as reader:
+        assert reader.read_at(0, 8) == DIGITS[:8]
+        if error is None:
+            assert reader.read_at(6, 4) == DIGITS[6:]
+            return
+        with pytest.raises(error):
+            reader.read_at(6, 4)
+
+
+@pytest.mark.parametrize("status", [206, 203, 304])
+def test_i2_a_part_is_not_taken_for_the_whole(dialect: Dialect, status: int) -> None:
+    """As a proxy may have kept it from another request."""
+    dialect.answer = lambda _: (status, FOUND | {"Content-Range": "bytes 0-3/10"}, DIGITS[:4])
+    for ask in (dialect.client().open, dialect.client().get):
+        with pytest.raises(Unavailable, match=f"status {status}"):
+            ask("file")
+
+
 def test_a_write_without_an_etag_may_have_been_done(dialect: Dialect) -> None:
     dialect.answer = lambda _: (200, {}, b"")
     client = dialect.client()

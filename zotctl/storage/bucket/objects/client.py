@@ -156,8 +156,9 @@ class Client:
         """GetObject, with If-None-Match."""
         condition = {"if-none-match": unless} if unless else {}
         with self._asked("GET", key, "GetObject", headers=condition, stream=True) as reply:
-            if reply.status == 304:
+            if reply.status == 304 and unless:
                 return None
+            _require_whole(reply)
             body = reply.response.read()
             return object_of(key, reply.headers), body
 
@@ -165,6 +166,7 @@ class Client:
         """GetObject for all of it, which tells its size, too."""
         with self._asked("GET", key, "GetObject", stream=True) as reply:
             try:
+                _require_whole(reply)
                 return ObjectReader(self.connection, self.path(key), object_of(key, reply.headers), reply.response)
             except BaseException:
                 reply.response.close()
@@ -395,6 +397,12 @@ class Client:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.connection.close()
+
+
+def _require_whole(reply: Reply) -> None:
+    """Raise HTTPException for a part of an object, or for none: its size would be believed."""
+    if reply.status != 200:
+        raise HTTPException(f"a whole object was asked for, and the answer is one of status {reply.status}")
 
 
 def _condition(match: str, absent: bool) -> dict[str, str]:

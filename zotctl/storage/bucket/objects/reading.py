@@ -6,6 +6,7 @@ other request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3 import BaseHTTPResponse
 
-from zotctl.errors import Unavailable
+from zotctl.errors import Changed, Unavailable
+from zotctl.storage.bucket.objects.requests import Reply
 from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.driver import Info, Stream
 
 if TYPE_CHECKING:
     from zotctl.storage.bucket.objects.connection import BucketConnection
+
+_range = re.compile(r"bytes ([0-9]{1,19})-[0-9]+/([0-9]+|\*)").fullmatch
 
 SKIP_BYTES = 256 << 10
 """Up to this many bytes are read and dropped, rather than skipped by a new request."""
@@ -33,6 +37,8 @@ class ObjectReader:
     def __init__(self, connection: BucketConnection, path: str, found: Object, response: BaseHTTPResponse) -> None:
         """`path`: the quoted key. `response`: all bytes, of which none was read."""
         self._connection, self._path, self._found = connection, path, found
+        self._written = found.etag, response.headers.get("last-modified", "")
+        """Which write of the object it is, in the words of the store."""
         self._body: _Stream | None = _Stream(response)
         self._at = 0
 
@@ -106,9 +112,21 @@ class ObjectReader:
         condition = {"range": f"bytes={offset}-"} | ({"if-match": self._found.etag} if self._found.etag else {})
         answer = self._connection.ask("GET", self._path, headers=condition, stream=True)
         self._body = _Stream(answer.response)
-        if answer.status != 206 and offset:
-            raise HTTPException(f"a range was asked for, and the answer is one of status {answer.status}")
+        self._require_range(answer, offset)
         self._at = offset
+
+    def _require_range(self, answer: Reply, offset: int) -> None:
+        """That these are the bytes that were asked for, of the object that was found (I2): not every store knows
+        ranges and conditions, and not every proxy between passes them on."""
+        if answer.status == 206:
+            said = _range(answer.headers.get("content-range", ""))
+            if said is None or int(said[1]) != offset or said[2] not in ("*", str(self.size)):
+                raise HTTPException(f"bytes from {offset} on were asked for, and the answer has others")
+        elif offset or answer.status != 200:
+            raise HTTPException(f"a range was asked for, and the answer is one of status {answer.status}")
+        now = answer.headers.get("etag", ""), answer.headers.get("last-modified", "")
+        if any(one and one != was for one, was in zip(now, self._written, strict=True)):
+            raise Changed(f"{self._found.key}: it was replaced while it was read")
 
     def _take(self, count: int) -> bytes:
         """In one piece, so that nothing is copied together."""
