@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from zotctl.http.errors import Refused, malformed, render, render_bug
 from zotctl.http.lists import PAGE_BYTES, Pages, _page_of, next_link
 from zotctl.http.protocol import REQUESTS_AT_ONCE, Connection
 from zotctl.http.ratelimit import Limits, SharedRates
-from zotctl.http.request import _parsed
+from zotctl.http.request import KEPT_HEADS_BYTES, Request, _parsed
 from zotctl.http.service import Service
 from zotctl.http.supervisor import Supervisor
 from zotctl.oci.descriptor import Descriptor
@@ -502,6 +503,40 @@ def test_heads_are_parsed_once_and_secrets_not_kept() -> None:
     for field in ("Authorization: Bearer x", "AUTHORIZATION: Basic x", "Cookie: x", "Proxy-Authorization: x"):
         assert not is_kept(f"GET /v2/ab/manifests/kept|{field}")
     assert not is_kept("PUT /v2/ab/blobs/uploads/x") and not is_kept(f"GET /{'x' * 1024}")
+
+
+def test_heads_that_are_kept_take_the_memory_that_is_said() -> None:
+    """Also those of a client that sends many short fields."""
+    names = [f"{first}{second}" for first in "abcdefghij" for second in "klmnopqrstu"]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(400):
+            fields = "".join(f"{name}{number % 7}:{number}\r\n" for name in names)
+            _parsed(f"GET /{number} HTTP/1.1\r\nhost:x\r\n{fields}\r\n".encode())
+        assert tracemalloc.get_traced_memory()[0] - before < 2 * KEPT_HEADS_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_is_answered_on_a_socket_that_has_failed() -> None:
+    """asyncio says that the connection is lost in a later turn, and writing raises until then."""
+
+    class Failing(Wire):
+        def answer_now(self, request: Request) -> bool:
+            request.connection.write(b"the answer")
+            self.closed = True
+            return super().answer_now(request)
+
+    async def feed() -> int:
+        wire, data = Failing(), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3
+        connection = Connection(cast(Service, wire))
+        connection.connection_made(wire)
+        connection.get_buffer(-1)[: len(data)] = data
+        connection.buffer_updated(len(data))
+        return len(wire.seen.requests)
+
+    assert asyncio.run(feed()) == 1
 
 
 def test_what_is_refused_for_good_is_not_to_be_asked_again() -> None:

@@ -484,4 +484,22 @@ MUTANTS = [
         "",
         "tests/http/test_http_blobs.py::test_get_and_head_agree",
     ),
+    _wire(
+        "heads-without-their-fields",
+        "I13",
+        "heads that are kept take the memory that is said, however many fields they have",
+        "request.py",
+        " + len(parsed.headers) * FIELD_OVERHEAD_BYTES)",
+        ")",
+        UNITS + "test_heads_that_are_kept_take_the_memory_that_is_said",
+    ),
+    _wire(
+        "answered-on-a-failed-socket",
+        "I13",
+        "nothing is answered on a socket that has failed",
+        "protocol.py",
+        "            if self.transport.is_closing():\n                return  # the last",
+        "            if False:\n                return  # the last",
+        UNITS + "test_nothing_is_answered_on_a_socket_that_has_failed",
+    ),
 ]

@@ -192,6 +192,8 @@ class Connection(asyncio.BufferedProtocol):
         for _ in range(REQUESTS_AT_ONCE):
             if self._request or self._body or self._ending or self._lost or self.writing_paused:
                 return
+            if self.transport.is_closing():
+                return  # the last answer met a socket that failed, of which asyncio tells later
             try:
                 head = self._next_head()
                 if head is None:

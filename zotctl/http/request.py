@@ -34,8 +34,8 @@ FIELD_COUNT = 128
 
 KEPT_HEAD_BYTES = 1024
 """The maximum of a head that is kept parsed."""
-HEAD_OVERHEAD_BYTES = 1000
-"""That it takes beside its own bytes."""
+HEAD_OVERHEAD_BYTES, FIELD_OVERHEAD_BYTES = 1000, 150
+"""That it takes beside its own bytes, and that each of its fields takes."""
 KEPT_HEADS_BYTES = 1 << 20
 """Of all that are kept."""
 _SECRETS = frozenset({"authorization", "proxy-authorization", "cookie"})
@@ -157,7 +157,7 @@ def _parsed(head: bytes) -> Head:
         parsed = Head(head)
         reads = parsed.method in ("GET", "HEAD") and parsed.length == 0
         if reads and len(head) <= KEPT_HEAD_BYTES and _SECRETS.isdisjoint(parsed.headers):
-            _known.put(head, parsed, len(head) + HEAD_OVERHEAD_BYTES)
+            _known.put(head, parsed, len(head) + HEAD_OVERHEAD_BYTES + len(parsed.headers) * FIELD_OVERHEAD_BYTES)
     return parsed
 
 
