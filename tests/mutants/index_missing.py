@@ -191,4 +191,14 @@ MUTANTS = [
         "            return False  # it came between",
         "test_i4_one_that_came_back_meanwhile_is_no_empty_one",
     ),
+    Mutant(
+        "missing-index-hides-the-others",
+        kinds.ANSWERS,
+        "I14",
+        "a repository that can't be read costs no other its line on the page",
+        "web/repositories.py",
+        "    except LayoutInvalid:  # of a bucket",
+        "    except ZeroDivisionError:  # of a bucket",
+        "tests/web/test_views.py::test_a_repository_whose_index_is_missing_or_damaged_costs_no_other_its_line",
+    ),
 ]

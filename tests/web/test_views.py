@@ -10,6 +10,7 @@ import pytest
 
 from tests import images
 from tests.counting import Counted
+from tests.doubles.objects import MemoryObjects
 from tests.stores import bucket_store, push_blob, push_image, push_index
 from tests.web.places import (  # noqa: F401 - a fixture
     COMMON,
@@ -97,6 +98,21 @@ def test_a_repository_whose_storage_does_not_answer(place: Place, monkeypatch: p
     monkeypatch.setattr(place.store, "repository", fail)
     (line,) = repository_lines(place.store, ["a"])
     assert "does not answer" in page("repositories.html", lines=[line], after=None, last=None, wanted="").rows()[0][-1]
+
+
+@pytest.mark.parametrize("index", [b"", b"half", None])
+def test_a_repository_whose_index_is_missing_or_damaged_costs_no_other_its_line(index: bytes | None) -> None:
+    """In a bucket, where everything is listed."""
+    memory = MemoryObjects()
+    for name in ("a", "b"):
+        push_image(bucket_store(memory), name, "1")
+    memory.delete(keys.index("a"))
+    if index is not None:
+        memory.put(keys.index("a"), index)
+    lines = repository_lines(bucket_store(memory), ["a", "b"])
+    assert [(line.name, line.tags) for line in lines] == [("a", None), ("b", 1)]
+    html = page("repositories.html", lines=lines, after=None, last=None, wanted="")
+    assert "index.json is missing or damaged" in html.rows()[0][-1]
 
 
 def test_own_and_shared(place: Place) -> None:  # noqa: F811

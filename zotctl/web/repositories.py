@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from zotctl.errors import NameUnknown, StorageError, ZotctlError
+from zotctl.errors import LayoutInvalid, NameUnknown, StorageError, ZotctlError
 from zotctl.storage import Store, keys
 from zotctl.storage.cache import Lru
 from zotctl.web.manifests import MOST_READ
@@ -50,12 +50,13 @@ def _repository_line(store: Store, name: str) -> RepositoryLine | None:
     try:
         repository = store.repository(name)
         info = repository.root.stat(keys.index(name))
-        if info is None:
-            return None
-        is_large = repository.root.by_requests and info.size > COUNTED_INDEX_BYTES
-        return RepositoryLine(name, None if is_large else len(repository.tags()), None, info.mtime_ns / 1e9)
+        is_large = info is not None and repository.root.by_requests and info.size > COUNTED_INDEX_BYTES
+        tags = None if is_large else len(repository.tags())
+        return RepositoryLine(name, tags, None, info.mtime_ns / 1e9) if info is not None else None
     except NameUnknown:
         return None
+    except LayoutInvalid:  # of a bucket, where everything is listed
+        return RepositoryLine(name, trouble="its index.json is missing or damaged")
     except StorageError:
         return RepositoryLine(name, trouble="its storage does not answer")
 
