@@ -327,6 +327,22 @@ def test_i2_what_the_kernel_sent_before_it_failed_is_not_sent_again(
     asked(store, ask)
 
 
+@pytest.mark.parametrize("taken", [0, 7, 1 << 20])
+def test_a_head_that_leaves_with_its_file_is_whole_whatever_the_socket_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    store, send = FakeStore(nonblocking=True), sockets.send_with_more
+    monkeypatch.setattr(protocol, "send_with_more", lambda fd, data: send(fd, data[:taken]) if taken else 0)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            store.content = FileContent(tmp_path / "blob", BODY, len(BODY))
+            answer = await client.get(f"/v2/now/blobs/{digest(BODY)}")
+            assert (answer.content, answer.headers["docker-content-digest"]) == (BODY, digest(BODY))
+
+    asked(store, ask)
+
+
 def test_i2_a_file_that_is_cut_short_meanwhile_ends_the_connection(tmp_path: Path) -> None:
     store = FakeStore(nonblocking=True)
     store.content = FileContent(tmp_path / "blob", BODY, len(BODY) + 1)

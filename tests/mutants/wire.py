@@ -17,6 +17,15 @@ def _wire(name: str, invariant: str, promise: str, path: str, old: str, new: str
 
 MUTANTS = [
     _wire(
+        "half-a-head-before-a-file",
+        "I2",
+        "what the socket did not take of a head is written before the file",
+        "protocol.py",
+        "            data = data[send_with_more(self.socket.fileno(), data) :]\n",
+        "            data = data[: 0 if send_with_more(self.socket.fileno(), data) else len(data)]\n",
+        "tests/http/test_http_service.py::test_a_head_that_leaves_with_its_file_is_whole_whatever_the_socket_takes[7]",
+    ),
+    _wire(
         "signals-between-fork-and-handlers",
         "I13",
         "a worker that is told to stop while it starts stops",

@@ -36,6 +36,7 @@ from zotctl.errors import BlobUploadInvalid, BodyTimeout, SizeInvalid
 from zotctl.http.body import NO_BODY, Body, ChunkedBody, ClientGone, SizedBody
 from zotctl.http.errors import malformed
 from zotctl.http.request import HEAD_BYTES, Malformed, Request, check_beginning, without_empty_lines
+from zotctl.http.sockets import send_with_more
 
 if TYPE_CHECKING:
     from zotctl.http.service import Service
@@ -330,6 +331,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._lost or self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self.transport.write(data)
+
+    def write_before_file(self, data: bytes) -> None:
+        """As `write`, before a file that the kernel sends next: one packet less, and the client wakes up once."""
+        transport = self.transport
+        if self.tls is None and not (self._lost or transport.is_closing() or transport.get_write_buffer_size()):
+            data = data[send_with_more(self.socket.fileno(), data) :]
+        if data:
+            self.write(data)
 
     async def flushed(self) -> None:
         """Wait while the socket's buffer is full. A deadline ends a client that takes nothing."""

@@ -5,6 +5,7 @@ The parent makes and keeps them. A worker that is replaced leaves its queue of c
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import math
 import resource
@@ -19,6 +20,18 @@ from zotctl.errors import ConfigError, ZotctlError
 BACKLOG_CONNECTIONS = 1024
 """That wait in the kernel for a worker."""
 _C_INT = (1 << 31) - 1
+
+_WITH_MORE = socket.MSG_MORE | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_send = getattr(ctypes.CDLL(None), "send", None)
+if _send is not None:
+    _send.argtypes, _send.restype = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int), ctypes.c_ssize_t
+
+
+def send_with_more(descriptor: int, data: bytes) -> int:
+    """Give `data` to a connected socket, to leave with what follows at once: MSG_MORE of send(2), which no transport
+    of asyncio offers. Returns how many bytes it took, 0 if it could not: `write` them, and learn why.
+    """
+    return max(0, _send(descriptor, data, len(data), _WITH_MORE)) if _send is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

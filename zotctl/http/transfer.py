@@ -127,7 +127,8 @@ class BlobAnswer(Answer):
     def _write_by_kernel(self, request: Request) -> bool:
         if len(self._parts) > 1 or not self._goes_by_kernel(request):
             return False
-        self._write_head(request)
+        request.connection.write_before_file(self.head(request.connection.service, is_http10=request.is_http10))
+        self.sent = True
         end = self._at + self._parts[0][1]
         self._send_at_once(request.connection, end)
         return self._at == end
