@@ -10,6 +10,8 @@ from tests import images
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
 from zotctl.config import KeepTags, Policy, Retention
+from zotctl.errors import ClockDoubtful, StorageError, ZotctlError
+from zotctl.jobs import explain as explaining
 from zotctl.jobs.ages import UPLOAD_SPARED_S
 from zotctl.jobs.explain import explain
 from zotctl.jobs.gc import GcOptions
@@ -158,3 +160,44 @@ def test_what_is_kept_by_a_row_that_goes_is_told_so(place: Place) -> None:
     (goes,) = told(place, layer, rules=rules)
     assert goes["verdict"] == "goes" and "deleteUntagged" in str(goes["why"])
     assert goes["chain"] == [str(untagged), str(layer)]
+
+
+@pytest.mark.parametrize("what", ["gone", "gone:v1", "gone@DIGEST"])
+def test_of_a_repository_that_is_gone_history_is_asked(place: Place, what: str) -> None:
+    digest = push_image(place.store, "gone", "v1", seed="gone")
+    place.store.close()
+    for key in [key for key in place.driver.names if key.startswith("gone/") and not place.driver.stat(key).is_dir]:
+        place.driver.unlink(key)
+    place.store = place.open()
+    (item,) = told(place, what.replace("DIGEST", str(digest)))
+    assert (item["verdict"], item["digest"]) == ("gone", digest)
+    assert told(place, f"gone@{digest_of(b'never seen')}") == []
+
+
+def test_what_nothing_reaches_stays_where_retention_is_rehearsed(place: Place) -> None:
+    (item,) = told(place, place.stray(), dry_run=True)
+    assert item["verdict"] == "kept" and "retention.dry_run" in str(item["why"])
+
+
+@pytest.mark.parametrize("error", [ClockDoubtful("it is the year 1970"), StorageError("it can't be read")])
+def test_a_clock_in_doubt_is_told(place: Place, monkeypatch: pytest.MonkeyPatch, error: ZotctlError) -> None:
+    """But what can't be looked at is told by the repositories."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(explaining, "require_clock", refuse)
+    run = Run("gc", place.store)
+    run.finish(lambda: explain(run, "a:v1", lambda _: GcOptions(compares_clock=True)))
+    assert [said["reason"] for said in run.report.errors] == ([error.message] if error.message[-1] == "0" else [])
+
+
+def test_a_row_that_stays_says_why(place: Place) -> None:
+    """Where no policy is about its repository, or it has a name that is no tag."""
+    untagged = push_image(place.store, "a", seed="untagged")
+    rules = Rules(Retention(policies=(Policy(("other",)),)), DELAY)
+    (item,) = told(place, untagged, rules=rules)
+    assert item["verdict"] == "kept" and "no retention policy matches" in str(item["why"])
+    place.tool_writes(images.image("named"), "no tag/at all")
+    (item,) = told(place, images.image("named").digest)
+    assert item["verdict"] == "kept" and "has a name, though not one that is a tag" in str(item["why"])

@@ -12,6 +12,7 @@ from tests.jobs.retaining import KINDS, NAME, Place, keep
 from tests.jobs.test_gc import DELAY
 from tests.stores import history_of, push_image
 from zotctl.config import KeepTags, Policy, Retention
+from zotctl.errors import ReadOnly, UsageError
 from zotctl.jobs.gc import GcOptions
 from zotctl.jobs.local.trash import LocalTrash
 from zotctl.jobs.report import Report
@@ -197,3 +198,16 @@ def test_a_tag_comes_back_with_a_manifest_that_a_client_deleted() -> None:
     assert bring_back(place, f"{NAME}:v1").exit_code == 0
     assert leads_to(place, "v1") == digest and place.has(digest)
     assert not place.store.repository("other").tags()
+
+
+def test_a_repository_that_is_not_meant_or_only_read_gets_no_tag_back(place: Place) -> None:
+    place.push("v1", seed="1")
+    place.push("v1", seed="2")
+    run = Run("gc", place.store, repos=["other"])
+    with pytest.raises(UsageError, match="--repo does not cover it"):
+        restore(run, f"{NAME}:v1", lambda _: GcOptions(DELAY))
+    place.store.close()
+    place.store = place.another()
+    place.store.roots[0].read_only = True
+    with pytest.raises(ReadOnly, match="only read from here"):
+        restore(Run("gc", place.store), f"{NAME}:v1", lambda _: GcOptions(DELAY))

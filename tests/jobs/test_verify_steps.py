@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn
+from tests.jobs.collecting import Place
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
 from tests.stores import push_blob, push_image, store_over
@@ -18,8 +20,9 @@ from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Driver
+from zotctl.storage.driver import Driver, Info
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.protocol import local_of
 
 IMAGE = images.image("x")
@@ -141,3 +144,76 @@ def test_what_can_not_be_listed_is_told_where_it_could_be_meant(memory: MemoryDr
     run = Run("verify", store_over(failing, clock=clock), repos=["b/**"])
     list(run.repositories())
     assert len(run.report.errors) == 1
+
+
+def reasons(report: Report) -> str:
+    return " ".join(finding.reason for finding in report.findings)
+
+
+def test_uploads_that_no_client_continues_are_told(memory: MemoryDriver, clock: Hand) -> None:
+    repository = store_over(memory, clock=clock).repository_for_push("a")
+    with repository.resume_upload(repository.start_upload()) as upload:
+        upload.write([b"half"])
+        upload.save()
+    assert told(check(memory, clock)) == set()
+    clock.at += 30 * 86400
+    assert "1 upload with 4 bytes that no client continues" in reasons(check(memory, clock))
+
+
+class Mounted(MemoryDriver):
+    """`b` is on another file system."""
+
+    def stat(self, key: str) -> Info:
+        info = super().stat(key)
+        return info._replace(dev=info.dev + 1) if key == "b" else info
+
+
+def test_a_repository_on_another_file_system_takes_no_push(clock: Hand) -> None:
+    mounted = Mounted(clock=lambda: int((clock.at - 1000) * 1e9))
+    push_image(store_over(mounted, clock=clock), "b", "v1", seed="x")
+    assert "on another file system than its root" in reasons(check(mounted, clock))
+
+
+def test_a_repository_that_is_a_link_takes_no_push(tmp_path: Path) -> None:
+    images.lay_out(tmp_path / "elsewhere", IMAGE, [images.row(IMAGE, "v1")])
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "elsewhere")
+    run = Run("verify", store_over(LocalDriver(str(tmp_path / "root"))), dry_run=True)
+    report = run.finish(lambda: verify(run, VerifyOptions(workers=1)))
+    assert "it is a symbolic link: served, but nothing can be pushed" in reasons(report)
+
+
+@pytest.mark.parametrize(
+    ("store", "file", "mode", "readable"),
+    [
+        ((7, 7), (7, 7), 0o400, True),
+        ((7, 7), (7, 7), 0o044, False),
+        ((7, 7), (8, 7), 0o040, True),
+        ((7, 7), (8, 8), 0o040, False),
+        ((7, 7), (8, 8), 0o004, True),
+        ((0, 0), (8, 8), 0o000, True),
+    ],
+)
+def test_a_file_that_the_owner_of_the_store_can_not_read_is_told(
+    memory: MemoryDriver, clock: Hand, store: tuple[int, int], file: tuple[int, int], mode: int, readable: bool
+) -> None:
+    for inode in memory.names.values():
+        inode.uid, inode.gid = store
+    inode = memory.names[A]
+    (inode.uid, inode.gid), inode.mode = file, inode.mode & ~0o777 | mode
+    assert ("can't read" in reasons(check(memory, clock))) is not readable
+
+
+def test_what_is_needed_and_in_the_trash_is_no_finding() -> None:
+    """A request brings it back; which the next one does."""
+    place = Place()
+    push_image(place.store, "a", "other", seed="y")
+    for body in IMAGE.blobs:
+        place.stray(body)
+    place.wait(2)
+    place.collect()
+    assert len(place.in_trash()) == len(IMAGE.blobs)
+    place.tool_writes(IMAGE, "v1")
+    run = Run("verify", place.store, dry_run=True)
+    report = run.finish(lambda: verify(run, VerifyOptions(workers=1)))
+    assert report.findings == []
