@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from tests import images
 from tests.cli.running import REPOSITORY, zotctl
 from tests.http.serving import serving
 from zotctl.oci.digest import digest_of
-from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX
 
 IMAGE = images.image("verify")
 
@@ -275,97 +274,6 @@ def test_a_password_is_never_printed(tmp_path: Path) -> None:
 
 def test_a_registry_that_is_away(tmp_path: Path) -> None:
     assert run("http://127.0.0.1:1/app", cwd=tmp_path)[0] == 14
-
-
-class Registry(BaseHTTPRequestHandler):
-    """One that keeps its word but for one `lie`: an image v1, and an untagged referrer of it."""
-
-    lie = ""
-    sbom = images.image("sbom", layers=1, subject=IMAGE.digest)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.removeprefix("/v2/")
-        blobs = {str(digest_of(body)): body for body in (*IMAGE.blobs, *self.sbom.blobs)}
-        manifests = {"v1": IMAGE.manifest, "sbom": self.sbom.manifest}
-        manifests |= {IMAGE.digest: IMAGE.manifest, self.sbom.digest: self.sbom.manifest}
-        kind, _, reference = path.removeprefix("app/").partition("/")
-        if path == "":
-            self.answer(b"{}")
-        elif not path.startswith("app/"):
-            self.fail("DENIED" if self.lie == "name" else "NAME_UNKNOWN")
-        elif kind == "tags":
-            tags = ["sbom", "v1"] if self.lie == "missing" else ["v1"]
-            self.answer(json.dumps({"name": "app", "tags": tags}).encode())
-        elif kind == "referrers":
-            self.answer(self.referrers(reference))
-        elif kind == "manifests" and reference in manifests:
-            self.answer(manifests[reference], type="application/vnd.oci.image.manifest.v1+json")
-        elif kind == "blobs" and reference in blobs:
-            self.blob(blobs[reference])
-        else:
-            self.fail("UNKNOWN" if self.lie == kind else f"{kind[:-1].upper()}_UNKNOWN")
-
-    def referrers(self, subject: str) -> bytes:
-        listed = [images.descriptor(self.sbom.manifest, OCI_MANIFEST)]
-        if self.lie == "missing" or (subject != IMAGE.digest and self.lie != "foreign"):
-            listed = []
-        return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
-
-    def blob(self, body: bytes) -> None:
-        asked = re.fullmatch("bytes=(\\d+)-(\\d+)", self.headers.get("Range", ""))
-        if asked is None:
-            return self.answer(body)
-        first, last = int(asked[1]), int(asked[2])
-        shift = 1 if self.lie == "range" else 0
-        stated = "bytes 0-9/10" if self.lie == "stated" else f"bytes {first}-{last}/{len(body)}"
-        return self.answer(body[first - shift : last + 1 - shift], 206, stated)
-
-    def fail(self, code: str) -> None:
-        self.answer(json.dumps({"errors": [{"code": code, "message": "no"}]}).encode(), 404)
-
-    def answer(self, body: bytes, status: int = 200, stated: str = "", type: str = "application/json") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", type)
-        self.send_header("Content-Length", str(len(body)))
-        if stated:
-            self.send_header("Content-Range", stated)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-
-@pytest.mark.parametrize(
-    ("lie", "part"),
-    [
-        ("", ""),
-        ("range", "other bytes than the whole blob has there"),
-        ("stated", "Content-Range bytes 0-9/10"),
-        ("manifests", "another code than MANIFEST_UNKNOWN"),
-        ("blobs", "another code than BLOB_UNKNOWN"),
-        ("name", "another code than NAME_UNKNOWN"),
-        ("missing", "is missing in the referrers of"),
-        ("foreign", "names another subject, or none"),
-    ],
-)
-def test_each_lie_of_a_registry_is_told(lie: str, part: str, tmp_path: Path) -> None:
-    handler = type("Lying", (Registry,), {"lie": lie})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        code, document = run(f"http://127.0.0.1:{server.server_address[1]}/app", cwd=tmp_path)
-    finally:
-        server.shutdown()
-        server.server_close()
-    reasons = [finding["reason"] for finding in document["findings"]]
-    assert (code, bool(reasons)) == ((4, True) if lie else (0, False)), reasons
-    assert any(part in reason for reason in reasons) or not lie, reasons
-    assert document["summary"]["manifests"] == 2, "referrers are looked at too"
 
 
 def test_a_repository_that_is_being_made_is_no_finding(store: Path, tmp_path: Path) -> None:

@@ -148,6 +148,18 @@ LIES: dict[str, Answer] = {
     f"{LAYER} has Content-Length 1, its manifest says": lying(f"app/blobs/{LAYER}", answer(b"1"), "HEAD"),
     "bytes 1 to 15: 416": lying(f"app/blobs/{LAYER}", answer(b"", 416), ranges=True),
     "bytes 1 to 15: 3 bytes": lying(f"app/blobs/{LAYER}", answer(b"abc", 206), ranges=True),
+    "other bytes than the whole blob has there": lying(f"app/blobs/{LAYER}", answer(bytes(15), 206), ranges=True),
+    "Content-Range bytes 0-9/10": lying(
+        f"app/blobs/{LAYER}",
+        answer(IMAGE.blobs[1][1:16], 206, **{"Content-Range": "bytes 0-9/10"}),
+        ranges=True,
+    ),
+    f"{SBOM.digest} is listed as a referrer of {SBOM.digest} and names another subject, or none": lying(
+        f"app/referrers/{SBOM.digest}", listed(images.descriptor(SBOM.manifest, OCI_MANIFEST))
+    ),
+    "another code than MANIFEST_UNKNOWN": lying(f"app/manifests/{job.ABSENT_DIGEST}", unknown("UNKNOWN")),
+    "another code than BLOB_UNKNOWN": lying(f"app/blobs/{job.ABSENT_DIGEST}", unknown("UNKNOWN")),
+    "another code than NAME_UNKNOWN": lying(f"{job.ABSENT_NAME}/tags/list", unknown("DENIED")),
     f"/v2/app/blobs/{job.ABSENT_DIGEST}: 200 for what can't exist": lying(
         f"app/blobs/{job.ABSENT_DIGEST}", answer(b"{}")
     ),
