@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.jobs.collecting import Place
-from zotctl.config import Config, RootConfig, ScrubConfig
+from zotctl.config import Config, RootConfig, ScrubConfig, TimeWindow
 from zotctl.errors import HeldElsewhere, UsageError
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
@@ -42,7 +42,9 @@ def work(_: Run) -> None:
 def test_out_of_its_window_a_job_waits() -> None:
     place = Place()
     place.clock.at -= place.clock.at % 86_400  # midnight
-    night, day = (Task("gc", place.store.roots[0], 7.0, work, window) for window in (range(0, 60), range(60, 120)))
+    night, day = (
+        Task("gc", place.store.roots[0], 7.0, work, window) for window in (TimeWindow(0, 60), TimeWindow(60, 120))
+    )
     assert len(schedule(place, night, day)) == 1
     assert (night.due - place.clock.at, day.due - place.clock.at) == (7.0, RETRY_EVERY_S)
 

@@ -36,8 +36,9 @@ class Reply(NamedTuple):
 Answer = Callable[[httpx.Request], Reply | None]
 
 
-def answer(body: bytes, status: int = 200, **headers: str) -> Reply:
-    return Reply(body, status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers})
+def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
+    told = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return Reply(body, status, told | (headers or {}))
 
 
 def unknown(code: str) -> Reply:
@@ -76,7 +77,7 @@ class Registry:
             return listed(*([images.descriptor(SBOM.manifest, OCI_MANIFEST)] if reference == IMAGE.digest else []))
         if kind == "manifests" and reference in self.manifests:
             body = self.manifests[reference]
-            return answer(body, **{"Content-Type": OCI_INDEX if b"platform" in body else OCI_MANIFEST})
+            return answer(body, 200, {"Content-Type": OCI_INDEX if b"platform" in body else OCI_MANIFEST})
         if kind == "blobs" and reference in self.blobs:
             return self.blob(self.blobs[reference], request.headers.get("Range", ""))
         return unknown(f"{kind[:-1].upper()}_UNKNOWN")
@@ -87,7 +88,7 @@ class Registry:
         if part is None:
             return answer(body)
         first, last = int(part[1]), int(part[2])
-        return answer(body[first : last + 1], 206, **{"Content-Range": f"bytes {first}-{last}/{len(body)}"})
+        return answer(body[first : last + 1], 206, {"Content-Range": f"bytes {first}-{last}/{len(body)}"})
 
 
 def told(
@@ -95,7 +96,7 @@ def told(
 ) -> list[str]:
     """The reasons of the findings."""
     transport, client = httpx.MockTransport(Registry(lie, **more)), httpx.Client
-    monkeypatch.setattr(job.httpx, "Client", lambda **options: client(transport=transport, **options))
+    monkeypatch.setattr(httpx, "Client", lambda **options: client(transport=transport, **options))
     run = Run("verify", store_over(MemoryDriver()))
     try:
         job.verify_url(run, url, VerifyOptions(deep=deep))
@@ -151,7 +152,7 @@ LIES: dict[str, Answer] = {
     "other bytes than the whole blob has there": lying(f"app/blobs/{LAYER}", answer(bytes(15), 206), ranges=True),
     "Content-Range bytes 0-9/10": lying(
         f"app/blobs/{LAYER}",
-        answer(IMAGE.blobs[1][1:16], 206, **{"Content-Range": "bytes 0-9/10"}),
+        answer(IMAGE.blobs[1][1:16], 206, {"Content-Range": "bytes 0-9/10"}),
         ranges=True,
     ),
     f"{SBOM.digest} is listed as a referrer of {SBOM.digest} and names another subject, or none": lying(
@@ -215,7 +216,7 @@ def test_a_referrer_that_has_gone_meanwhile_is_rightly_missing(monkeypatch: pyte
 
 
 def test_pages_end_at_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = answer(b'{"repositories": ["app"]}', Link='</v2/_catalog?last=app>; rel="next"')
+    first = answer(b'{"repositories": ["app"]}', 200, {"Link": '</v2/_catalog?last=app>; rel="next"'})
     second = lying("_catalog?last=app", SHOULD)
     both: Answer = lambda one: lying("_catalog", first)(one) or second(one)  # noqa: E731
     assert told(monkeypatch, both, url="http://registry") == []
