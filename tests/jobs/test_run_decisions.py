@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,20 +14,25 @@ from tests import images
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
+from tests.faults import Recorder
+from tests.jobs.collecting import Place
 from tests.jobs.layouts import run_scrub
 from tests.stores import bucket_store, push_blob, push_image, store_over
 from zotctl.config import RootConfig
 from zotctl.errors import Unavailable
 from zotctl.jobs import gc as collecting
+from zotctl.jobs.bucket.eligibility import ROUNDING_S
 from zotctl.jobs.bucket.gc import BucketCollector
 from zotctl.jobs.check import scrub as scrubbing
 from zotctl.jobs.check import scrub_state
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.repair import Repair, _Registry
+from zotctl.jobs.check.scrub import ScrubOptions
 from zotctl.jobs.check.scrub_state import FirstSeen
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.gc import GcOptions, gc_settings, note_purged
 from zotctl.jobs.report import Report, Sink, error_fields
+from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run, Stopped
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
@@ -188,6 +194,19 @@ def test_how_far_a_run_on_some_repositories_came_says_nothing_of_all(clock: Hand
     assert bucket.noted == ""
 
 
+def test_what_was_pushed_anew_waits_for_the_history_of_its_server(clock: Hand) -> None:
+    """A server writes its history once in a window: what lies there for longer than that has another push."""
+    bucket = OnBucket(clock)
+    digest = push_image(bucket.store, "a", "v1")
+    collector, row = bucket.collector(), Drop(digest, None, "untagged")
+    window = collector._eligibility.window + ROUNDING_S
+    for ago, anew in ((window, False), (window + 1, True)):
+        past: Any = SimpleNamespace(pushed={digest: clock.at - ago}, entered={})
+        assert collector._is_pushed_anew("a", row, past) == anew
+    past = SimpleNamespace(pushed={}, entered={"v1": clock.at - window - 1})
+    assert collector._is_pushed_anew("a", Drop(digest, "v1", "old"), past)
+
+
 # -- scrub ----------------------------------------------------------------------------------------
 
 
@@ -253,3 +272,42 @@ def test_what_is_found_on_two_ways_is_told_once() -> None:
     for path in ("a/x", "a/x", "a/y"):
         outcome._tell(root, Finding("a", None, "digest_mismatch", "wrong", details={"path": path}))
     assert [found.details["path"] for found in run.report.findings] == ["a/x", "a/y"]
+
+
+def test_an_empty_layout_loses_its_marker_first() -> None:
+    """As it was made in the other order: what has `oci-layout` has an index.json (I1)."""
+    place = Place()
+    driver = Recorder(place.driver)
+    store = place.open(driver)
+    digest = push_image(store, "a", "v1")
+    store.repository("a").delete_manifest(digest)
+    for _ in range(4):
+        place.wait(2)
+        place.collect(store)
+    gone = [call.key for call in driver.calls if call.method == "unlink" and call.key.startswith("a/")]
+    assert gone[-2:] == [keys.layout("a"), keys.index("a")]
+
+
+def test_a_rolling_scrub_begins_with_what_was_not_looked_at_for_longest(clock: Hand) -> None:
+    store = store_over(MemoryDriver(), clock=clock)
+    for name in "abc":
+        push_image(store, name, "v1")
+    root = store.roots[0]
+    work = scrubbing._Scrub(Run("scrub", store), ScrubOptions(interval=86400.0))
+    work._load_state(root)
+    checked = work._checked[root.label]
+    checked.begin()
+    checked.repositories = {"a": int(checked.began) - 10, "b": int(checked.began) - 20}
+    assert [name for _, name in work._due([root])] == ["c", "b", "a"]
+    work._workers.close()
+
+
+def test_a_repair_looks_in_its_own_root_first(clock: Hand) -> None:
+    """There a copy costs one link."""
+    store = store_over(MemoryDriver(), MemoryDriver(), clock=clock)
+    asked = list[str]()
+    for number, root in enumerate(store.roots):
+        root.label = str(number)
+        root.maintenance.copies = lambda digest, label=str(number): asked.append(label) or iter(())  # type: ignore
+    found = Repair(Run("scrub", store), None)._sources(store.roots[1], "a", digest_of(b"x"), False, None)
+    assert list(found) == [] and asked == ["1", "0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +15,19 @@ import pytest
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
-from tests.faults import NoSpaceAfter, Recorder
+from tests.faults import Faults, NoSpaceAfter, Recorder
 from tests.stores import bucket_store, push_blob, push_image, store_over
-from zotctl.errors import IoFailed, ManifestBlobUnknown, NoSpace, SizeInvalid, Unavailable
+from zotctl.errors import HeldElsewhere, IoFailed, LayoutInvalid, ManifestBlobUnknown, NoSpace, SizeInvalid, Unavailable
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import keys
+from zotctl.storage.bucket.blobs import REDIRECT_MIN_BYTES
+from zotctl.storage.bucket.lease import WRITER_LEASE_S, refuse_beside_one
 from zotctl.storage.bucket.objects import multipart
 from zotctl.storage.bucket.objects.multipart import Parts
 from zotctl.storage.bucket.protocol import bucket_of
-from zotctl.storage.local import reserve
+from zotctl.storage.bucket.uploads.buffer import BudgetShare, MemoryBudget
+from zotctl.storage.local import index_file, reserve
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.protocol import local_of
 
@@ -111,6 +115,55 @@ def test_a_full_disk_gives_its_reserve_for_a_smaller_index_alone(monkeypatch: py
     assert keys.RESERVE not in driver.inner.names  # type: ignore[attr-defined]
 
 
+def test_an_index_that_is_written_while_it_is_read_is_read_again() -> None:
+    """What was read then may be of two states, so it is remembered under neither."""
+
+    class Beside(Faults):
+        other: bytes = b""
+
+        def read(self, key: str, offset: int, data: bytes) -> bytes:
+            if key == keys.index("a") and self.other:
+                with self.inner.append(key, create=False) as writer:
+                    writer.truncate(0)
+                    writer.write([self.other])
+                self.other = b""
+            return data
+
+    driver = Beside(MemoryDriver())
+    store = store_over(driver)
+    push_image(store, "a", "v1")
+    store.close()
+    reading = store_over(driver)
+    driver.other = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+    assert reading.repository("a").tags() == ["v1"]
+    assert reading.repository("a").tags() == []
+
+
+def test_an_index_may_not_be_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = MemoryDriver()
+    store = store_over(driver)
+    push_image(store, "a", "v1")
+    store.close()
+    size = driver.stat(keys.index("a")).size
+    monkeypatch.setattr(index_file, "LARGEST_INDEX_BYTES", size)
+    assert store_over(driver).repository("a").tags() == ["v1"]
+    monkeypatch.setattr(index_file, "LARGEST_INDEX_BYTES", size - 1)
+    with pytest.raises(LayoutInvalid, match=f"more than {size - 1}"):
+        store_over(driver).roots[0].protocol.indexes.read("a")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_push_of_a_manifest_leaves_nothing_staged(refused: bool) -> None:
+    driver = MemoryDriver()
+    store, made = store_over(driver), images.image()
+    repository = store.repository_for_push("a")
+    for body in made.blobs[refused:]:
+        push_blob(repository, body)
+    with pytest.raises(ManifestBlobUnknown) if refused else nullcontext():
+        repository.put_manifest(check_manifest(made.manifest, OCI_MANIFEST), made.manifest, ["v1"])
+    assert driver.scan(keys.TMP) == []
+
+
 # -- both ------------------------------------------------------------------------------------------
 
 
@@ -160,3 +213,32 @@ def test_i2_what_is_damaged_is_not_mounted(dedupe: bool) -> None:
     bucket_of(store.roots[0]).damaged.refresh(now=True)
     mounted: Any = store.repository_for_push("b").mount_blob(store.repository("a"), digest)
     assert not mounted
+
+
+def test_whoever_asked_first_for_memory_gets_it_first() -> None:
+    budget = MemoryBudget(8 << 20, part=2 << 20)
+    first, second, third = BudgetShare(), BudgetShare(), BudgetShare()
+    assert budget.ask(first, 6 << 20)
+    assert not budget.ask(second, 4 << 20) and not budget.ask(third, 4 << 20)
+    budget.release(first)
+    assert (second.size, third.size) == (4 << 20, 0)
+
+
+@pytest.mark.parametrize(("age", "held"), [(0, True), (WRITER_LEASE_S - 1, True), (WRITER_LEASE_S + 1, False)])
+def test_a_single_writer_counts_for_a_minute_after_its_last_sign(age: float, held: bool) -> None:
+    now = [1_700_000_000.0]
+    memory = MemoryObjects(lambda: now[0])
+    memory.put(keys.lease("writer"), json.dumps({"host": "another", "pid": 1, "system": "another"}).encode())
+    now[0] += age
+    with pytest.raises(HeldElsewhere, match="process 1 on another") if held else nullcontext():
+        refuse_beside_one(memory)
+
+
+@pytest.mark.parametrize(("size", "elsewhere"), [(REDIRECT_MIN_BYTES - 1, False), (REDIRECT_MIN_BYTES, True)])
+def test_a_small_blob_is_not_worth_a_redirect(size: int, elsewhere: bool) -> None:
+    memory = MemoryObjects()
+    store = bucket_store(memory)
+    digest = push_blob(store.repository_for_push("a"), bytes(size))
+    blobs = bucket_of(store.roots[0]).blobs
+    blobs.redirect_lifetime_s = 60.0
+    assert (blobs.redirect("a", digest) is not None) == elsewhere
