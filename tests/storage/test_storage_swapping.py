@@ -105,6 +105,41 @@ def test_i4_what_it_took_away_and_moved_is_done_too_and_ours_wins_where_both_cha
     assert (repository.manifest("ours").digest, repository.manifest("v1").digest) == (ours, THEIRS.digest)
 
 
+STRANGE = {"digest": "sha384:00", "size": 1, "annotations": {"org.opencontainers.image.ref.name": "odd"}}
+
+
+def test_i9_rows_and_fields_that_mean_nothing_here_are_taken_in(root: Path) -> None:
+    """As the other program would have left them: a row came, one went, one got a field, and so did the index."""
+    path = root / "a/index.json"
+    document = json.loads(path.read_bytes())
+    document["manifests"] += [{"digest": "none", "x": 1}, {"digest": "none", "x": 2}]
+    path.write_text(json.dumps(document | {"x-gone": 1, "x-moved": 1}))
+
+    def change() -> None:
+        found = json.loads(path.read_bytes())
+        found["manifests"].remove({"digest": "none", "x": 2})
+        found["manifests"].append(STRANGE)
+        next(row for row in found["manifests"] if "v1" in str(row))["platform"] = {"os": "linux"}
+        del found["x-gone"]
+        path.with_name(".their-temp").write_text(json.dumps(found | {"x-moved": 2, "x-new": [1.0]}))
+        path.with_name(".their-temp").rename(path)
+
+    push_image(store_over(JustBefore(LocalDriver(str(root)), change)), "a", "ours", seed="ours")
+    found = json.loads(path.read_bytes())
+    strange = [row for row in found["manifests"] if row.get("digest") in ("none", "sha384:00")]
+    assert strange == [{"digest": "none", "x": 1}, STRANGE]
+    assert next(row for row in found["manifests"] if "v1" in str(row))["platform"] == {"os": "linux"}
+    assert {name: value for name, value in found.items() if name.startswith("x-")} == {"x-moved": 2, "x-new": [1.0]}
+    assert "ours" in tags(root)
+
+
+def test_i9_gc_takes_in_rows_that_mean_nothing_here(root: Path) -> None:
+    die(root, lambda: rename_in(root, lambda rows: rows.append(STRANGE)))
+    local_of(store_of(root).roots[0]).take_over("a")
+    assert STRANGE in json.loads((root / "a/index.json").read_bytes())["manifests"]
+    assert left(root) == []
+
+
 def test_i4_the_same_beside_a_deletion(root: Path) -> None:
     driver = JustBefore(LocalDriver(str(root)), lambda: rename_in(root, tag_theirs))
     store_over(driver).repository("a").delete_manifest("v1")

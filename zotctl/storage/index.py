@@ -377,23 +377,39 @@ class Index:
             self._replace(row_id, None)
 
     def adopt(self, rows: Iterable[Row]) -> None:
-        """Add rows that this index lacks, from a foreign tool's late write."""
+        """Add rows that this index lacks, from a foreign tool's late write; those without a digest to the letter."""
+        nameless = {row.raw for row in self.nameless()}
         for row in rows:
-            name = row.tag or row.alias
-            known = row.digest is None or (name and self.find(name)) or (not name and row.digest in self)
+            if row.digest is None:
+                known = row.raw in nameless
+            else:
+                name = row.tag or row.alias
+                known = (self.find(name) if name else self.find(row.digest)) is not None
             if not known:
                 self._append(row)
 
     def merge(self, before: Index, after: Index) -> None:
-        """Apply the changes that another program made from `before` to `after`. What changed here since stays: a
-        manifest whose tag is taken keeps an untagged row."""
-        gone = {key_of(row) for row in before.rows()} - {key_of(row) for row in after.rows()}
+        """Apply the changes that another program made from `before` to `after`, of rows and of fields. What changed
+        here since stays: a manifest whose tag is taken keeps an untagged row."""
+        had, has = ({key_of(row): row for row in index.rows()} for index in (before, after))
         for row_id, row in list(self._numbered()):
-            if row.digest is not None and key_of(row) in gone:
+            was, now = had.get(key := key_of(row)), has.get(key)
+            if was is not None and now is None:
                 self._replace(row_id, None)
+            elif was is not None and now is not None and row.raw == was.raw != now.raw:
+                self._replace(row_id, now)
         new = after.new_rows(before)
         self.adopt(new)
         self.adopt(renamed(row, None) for row in new if row.digest is not None and row.digest not in self)
+        self._merge_fields(before._fields, after._fields)
+
+    def _merge_fields(self, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        unchanged_here = {name for name in changed if self._fields.get(name) == before.get(name)}
+        if unchanged_here:
+            theirs = {name: after[name] for name in changed if name in unchanged_here and name in after}
+            kept = {name: raw for name, raw in self._fields.items() if name in after or name not in unchanged_here}
+            self._fields, self.dirty = kept | theirs, True
 
     def new_rows(self, before: Index) -> list[Row]:
         """The rows of this index that `before` lacks."""

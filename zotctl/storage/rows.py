@@ -127,9 +127,9 @@ def annotations_of(row: Row) -> dict[str, str]:
     return _decode_annotated(row.raw).annotations or {}
 
 
-def key_of(row: Row) -> tuple[Digest | None, str | None, str | None]:
+def key_of(row: Row) -> tuple[Digest | bytes, str | None, str | None]:
     """What makes two rows of different files the same."""
-    return row.digest, row.tag, row.alias
+    return row.digest or row.raw, row.tag, row.alias
 
 
 def with_media_type(row: Row, media_type: str) -> Row:

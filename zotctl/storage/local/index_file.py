@@ -600,7 +600,7 @@ def _merged(before: Index, after: Index) -> Change:
 
 def _adopted(rows: Sequence[Row]) -> Change:
     def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt([row for row in rows if _is_there(tx, row)])
+        draft.adopt([row for row in rows if row.digest is None or _is_there(tx, row)])
 
     return change
 
