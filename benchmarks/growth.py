@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmarks import chart, far
-from benchmarks.bench import Bench
+from benchmarks import chart, far, limits
+from benchmarks.bench import LIMIT, Bench
 from benchmarks.figures import Sample, middle, number
-from benchmarks.layouts import Content, Repository, large, many_repositories, referred, tagged
+from benchmarks.layouts import Content, Repository, index_of, large, many_repositories, referred, tagged
 from benchmarks.load import MIB, Body, Maker
 from benchmarks.machine import Others, describe
-from benchmarks.rows import QUICK, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small, start
+from benchmarks.rows import QUICK, Limit, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small, start
 from benchmarks.servers import Server, bucket_servers, local_servers, parse
 
 GIB = 1 << 30
@@ -82,12 +82,21 @@ def _push_blobs(size: int) -> Run:
     return push_large(1, lambda sizes: (max(1, min(200, 256 * MIB // size)), size), 0)
 
 
+def _rewrite(tags: int) -> Limit:
+    """Of a push by itself: index.json with so many tags takes the place of the one before."""
+    return lambda sizes, folder: limits.replaced(folder, len(index_of(tagged(tags))))
+
+
 def axes() -> dict[str, Axis]:
     """By name. A page of a list has 100 entries, wherever it begins and however many there are."""
     per_second, in_bytes = ("/s", "ms"), ("MiB/s", "s/GiB")
 
-    def tags(name: str, run: Run, *, fresh: bool = False) -> Callable[[int], Row]:
-        return lambda n: Row(f"{name}-{n}", per_second, lambda sizes: {"growth": tagged(n)}, run, fresh=fresh)
+    def tags(name: str, run: Run) -> Callable[[int], Row]:
+        return lambda n: Row(f"{name}-{n}", per_second, lambda sizes: {"growth": tagged(n)}, run)
+
+    def pushes(connections: int) -> Callable[[int], Row]:
+        return lambda n: Row(f"push-c{connections}-{n}", per_second, lambda sizes: {"growth": tagged(n)},
+                             push_manifests(connections), fresh=True, limit=_rewrite(n))  # fmt: skip
 
     def on_bucket(name: str, run: Run) -> Callable[[int], Row]:
         return lambda n: Row(name, per_second, lambda sizes: {"growth": tagged(10)}, run, fresh=True)
@@ -113,8 +122,9 @@ def axes() -> dict[str, Axis]:
         return Row(f"catalog-{n}", per_second, lambda sizes: many_repositories(n), page, local_only=True)
 
     found = [
-        Axis("push-by-tags", "tags in the repository", tens, tags("push", push_manifests(1), fresh=True),
-             "linear: index.json is written whole"),
+        Axis("push-by-tags", "tags in the repository", tens, pushes(1), "linear: index.json is written whole"),
+        Axis("push-together-by-tags", "tags in the repository, by 16 connections", tens, pushes(16),
+             "linear, but several share a write"),
         Axis("get-by-tags", "tags in the repository", tens, tags("get", get_tags(1))),
         Axis("page-by-tags", "tags in the repository", tens, tags("page", listed)),
         Axis("page-by-repositories", "repositories", tens, catalog),
@@ -218,6 +228,7 @@ class Measurement:
             found.append({name: middle(taken) for name, taken in self._step(axis, size).items()})
             print(f"{axis.name} {size:,}: {found[-1]}", file=sys.stderr, flush=True)
         names = [server.name for server in self.servers(axis)] if steps else []
+        names += [LIMIT] if steps and LIMIT in found[0] else []
         return [Curve(name, axis.metric, steps, tuple(one[name] for one in found)) for name in names]
 
     def _step(self, axis: Axis, size: int) -> dict[str, list[Sample]]:

@@ -116,10 +116,14 @@ def _lay_out(path: str, repository: Repository) -> None:
         body.write(os.path.join(blobs, body.digest.removeprefix("sha256:")))
     for image in repository.manifests:
         _write(os.path.join(blobs, image.digest.removeprefix("sha256:")), image.data)
-    rows = [_row(image) for image in repository.manifests]
-    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": rows}
-    _write(os.path.join(path, "index.json"), json.dumps(index).encode())
+    _write(os.path.join(path, "index.json"), index_of(repository))
     _write(os.path.join(path, "oci-layout"), b'{"imageLayoutVersion":"1.0.0"}')
+
+
+def index_of(repository: Repository) -> bytes:
+    """Its index.json."""
+    rows = [_row(image) for image in repository.manifests]
+    return json.dumps({"schemaVersion": 2, "mediaType": _INDEX, "manifests": rows}).encode()
 
 
 def _row(image: Manifest) -> dict[str, object]:

@@ -102,6 +102,25 @@ def _hashed() -> Rate:
     return _rate(step)
 
 
+def replaced(folder: Path, size: int) -> Rate:
+    """A file of `size` bytes is written, flushed, and takes the place of the one before, as index.json is by a push:
+    times a second, and milliseconds of CPU for each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    body, new, done = os.urandom(size), folder / "new", 0
+    began, cpu = time.perf_counter(), time.thread_time()
+    while not done or time.perf_counter() - began < _SECONDS:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT)
+        for at in range(0, size, _PIECE):
+            os.write(fd, memoryview(body)[at : at + _PIECE])
+        os.fdatasync(fd)
+        os.close(fd)
+        os.rename(new, folder / "index.json")
+        done += 1
+    found = Rate(done / (time.perf_counter() - began), (time.thread_time() - cpu) * 1000 / done)
+    shutil.rmtree(folder)
+    return found
+
+
 def syncs(folder: Path) -> float:
     """New small files a second, each written and flushed by fdatasync, one after the other."""
     began, done = time.perf_counter(), 0
