@@ -25,7 +25,20 @@ from benchmarks.figures import Sample, middle, number
 from benchmarks.layouts import Content, Repository, index_of, large, many_repositories, referred, tagged
 from benchmarks.load import MIB, Body, Maker
 from benchmarks.machine import Others, describe
-from benchmarks.rows import QUICK, Limit, Row, Run, Sizes, Turn, get_tags, push_large, push_manifests, push_small, start
+from benchmarks.rows import (
+    QUICK,
+    Limit,
+    Row,
+    Run,
+    Sizes,
+    Turn,
+    get_tags,
+    pull_large,
+    push_large,
+    push_manifests,
+    push_small,
+    start,
+)
 from benchmarks.servers import Server, bucket_servers, local_servers, parse
 
 GIB = 1 << 30
@@ -65,11 +78,6 @@ def _page(path: str) -> Run:
         return turn.reads([Maker(turn.running.address).get(f"/v2/{turn.prefix}{path}")], 1)
 
     return run
-
-
-def _pull(turn: Turn) -> Sample:
-    (layer,) = turn.content["large"].blobs[1:]
-    return turn.reads([Maker(turn.running.address).get(turn.path("large", f"blobs/{layer.digest}"))], 1, layer.size)
 
 
 def _referrers(turn: Turn) -> Sample:
@@ -136,10 +144,15 @@ def axes() -> dict[str, Axis]:
              lambda n: Row(f"blobs-{n}", per_second, lambda sizes: stray(n), push_small(1), fresh=True)),
         Axis("get-by-clients", "connections", clients,
              lambda n: Row(f"clients-{n}", per_second, lambda sizes: {"growth": tagged(10)}, get_tags(n))),
+        Axis("pull-by-clients", "connections that pull blobs of 1 MiB", clients,
+             lambda n: Row(f"pull-c{n}", in_bytes, lambda sizes: {"large": large(64, MIB)}, pull_large(n))),
+        Axis("push-by-clients", "connections that push blobs of 1 MiB", clients,
+             lambda n: Row(f"push-c{n}", in_bytes, lambda sizes: {}, push_large(n, lambda sizes: (2 * n + 64, MIB), 0),
+                           fresh=True)),
         Axis("push-by-bytes", "bytes of the blob", bytes_of, pushed, falls),
         Axis("memory-by-bytes", "bytes of the blob that is pushed", bytes_of, pushed, metric="memory"),
         Axis("pull-by-bytes", "bytes of the blob", bytes_of,
-             blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: _pull), falls),
+             blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: pull_large(1)), falls),
         *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 10, 50, 200),
                on_bucket(f"far-{name}", run), wish, metric="p50", far=True)
           for name, run, wish in (

@@ -253,7 +253,7 @@ def push_large(connections: int, size: Callable[[Sizes], tuple[int, int]], chunk
     return run
 
 
-def _pull(connections: int) -> Run:
+def pull_large(connections: int) -> Run:
     def run(turn: Turn) -> Sample:
         layers = turn.content["large"].blobs[1:]
         maker = Maker(turn.running.address)
@@ -399,10 +399,10 @@ def _push_rows() -> Iterator[Row]:
 def _pull_rows() -> Iterator[Row]:
     level = Target("speed", ">=", 0.9, "olareg", text="level with olareg: ")
     targets = (_cpu(0.45, "zot"), _at_least(1.5, "zot"), level)
-    yield Row("pull-1m-c8", _BYTES, _many_layers, _pull(8), targets, limit=_pull_limit(lambda sizes: MIB))
+    yield Row("pull-1m-c8", _BYTES, _many_layers, pull_large(8), targets, limit=_pull_limit(lambda sizes: MIB))
     huge = _pull_limit(lambda sizes: sizes.huge)
-    yield Row("pull-1g-c1", _BYTES, _huge_layer, _pull(1), (Target("cpu", "<=", 0.3),), limit=huge)
-    yield Row("pull-1g-c8", _BYTES, _huge_layer, _pull(8), (_cpu(0.6, "zot"), _at_least(1.4, "zot")), limit=huge)
+    yield Row("pull-1g-c1", _BYTES, _huge_layer, pull_large(1), (Target("cpu", "<=", 0.3),), limit=huge)
+    yield Row("pull-1g-c8", _BYTES, _huge_layer, pull_large(8), (_cpu(0.6, "zot"), _at_least(1.4, "zot")), limit=huge)
 
 
 def _process_rows() -> Iterator[Row]:

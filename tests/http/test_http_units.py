@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import random
 import socket
 import subprocess
 import sys
@@ -36,7 +37,17 @@ from zotctl.errors import (
 )
 from zotctl.http import sockets, systemd, transfer, worker
 from zotctl.http.answer import Answer, _safe
-from zotctl.http.body import BATCH_BYTES, Body, ChunkedBody, ClientGone, ReceiveBuffers, SizedBody
+from zotctl.http.body import (
+    ALL_BUFFERS_BYTES,
+    BATCH_BYTES,
+    LEAST_BUFFER_BYTES,
+    SCRATCH_BYTES,
+    Body,
+    ChunkedBody,
+    ClientGone,
+    ReceiveBuffers,
+    SizedBody,
+)
 from zotctl.http.conditions import names_etag, parse_content_range, parse_ranges
 from zotctl.http.counters import StatusBoard
 from zotctl.http.errors import Refused, malformed, render, render_bug
@@ -372,6 +383,41 @@ def test_the_bytes_of_a_batch_are_good_until_the_next_call_but_one() -> None:
         assert len({id(connection.buffers.take()) for _ in range(2)}) == 2
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("behind_the_head", [0, 1, SCRATCH_BYTES])
+def test_of_many_clients_each_has_small_buffers(behind_the_head: int) -> None:
+    """A thousand that push take two mebibytes each otherwise. A full buffer is a batch, whatever was asked for."""
+
+    async def run() -> None:
+        connection = _Reading()
+        connection.buffers = ReceiveBuffers(lambda: 1000)
+        wanted = random.Random(behind_the_head).randbytes(BATCH_BYTES + 3)
+        body, sent, got, sizes = SizedBody(cast(Any, connection), len(wanted)), behind_the_head, b"", list[int]()
+        body.feed(wanted[:sent])
+        while True:
+            reading = asyncio.create_task(body.batch(BATCH_BYTES))
+            await asyncio.sleep(0)
+            while not reading.done() and not connection.held and not body.complete:
+                space = body.space()
+                sizes.append(len(space))
+                space[:] = wanted[sent : sent + len(space)]
+                sent += len(space)
+                body.filled(len(space))
+                await asyncio.sleep(0)
+            pieces = await asyncio.wait_for(reading, 10)
+            if not pieces:
+                break
+            got += b"".join(map(bytes, pieces))
+        assert got == wanted and max(sizes) == LEAST_BUFFER_BYTES
+
+    asyncio.run(run())
+
+
+def test_few_clients_have_whole_buffers() -> None:
+    assert len(ReceiveBuffers(lambda: ALL_BUFFERS_BYTES // BATCH_BYTES // 2).take()) == BATCH_BYTES
+    assert len(ReceiveBuffers(lambda: ALL_BUFFERS_BYTES // BATCH_BYTES).take()) == BATCH_BYTES // 2
+    assert len(ReceiveBuffers(lambda: 0).take()) == BATCH_BYTES
 
 
 def test_a_buffer_that_a_thread_may_still_use_is_not_used_again() -> None:

@@ -143,8 +143,8 @@ MUTANTS = [
         "I9",
         "only files are trashed",
         "jobs/local/gc.py",
-        ("if info is not None and info.is_file:\n                    written"),
-        ("if info is not None:\n                    written"),
+        ("if info is not None and info.is_file:\n                written"),
+        ("if info is not None:\n                written"),
         "tests/jobs/test_gc_rechecks.py::test_only_what_has_the_name_of_a_blob_is_trashed",
     ),
     Mutant(
@@ -153,7 +153,7 @@ MUTANTS = [
         "I9",
         "only what has a digest for a name is trashed",
         "jobs/local/gc.py",
-        "yield from map(parse_digest, digests_in(driver, keys.blobs_of(self._name, algorithm), algorithm))",
+        "yield from map(parse_digest, digests_in(driver, keys.blobs_of(self._name, algorithm), algorithm, but))",
         (
             "yield from (str.__new__(Digest, f'{algorithm}:{entry.name}')"
             " for entry in scan_or_empty(driver, keys.blobs_of(self._name, algorithm)))"

@@ -1,13 +1,15 @@
 """Bodies of requests, in bounded batches that are never joined.
 
-A body with Content-Length is received where it is hashed and written from: in buffers of a mebibyte, two a body,
-of which a thread uses one while the kernel fills the other. One that is chunked goes through the parser.
+A body with Content-Length is received where it is hashed and written from: in buffers of a mebibyte, less where many
+clients send at once, two a body, of which a thread uses one while the kernel fills the other. One that is chunked goes
+through the parser.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpRequestParser
@@ -26,6 +28,9 @@ SMALL_BODY_BYTES = 65536
 """A body up to this is taken whole, and stored in a single hop."""
 SCRATCH_BYTES = 1 << 18
 """Where all connections of a worker receive what is copied at once: heads and chunks."""
+ALL_BUFFERS_BYTES = 64 << 20
+"""What the buffers of a worker take together, as long as each has at least LEAST_BUFFER_BYTES."""
+LEAST_BUFFER_BYTES = 1 << 16
 KEPT_BUFFERS = 8
 """Buffers that are kept between requests, with their pages."""
 
@@ -41,13 +46,23 @@ class ClientGone(ConnectionError):
 class ReceiveBuffers:
     """The memory that a worker receives into. `scratch` is good until the next read of any connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, clients: Callable[[], int] = lambda: 1) -> None:
+        """`clients`: how many may be sending now."""
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._free: list[bytearray] = []
+        self._clients = clients
 
-    def take(self) -> bytearray:
-        """A buffer of BATCH_BYTES."""
-        return self._free.pop() if self._free else bytearray(BATCH_BYTES)
+    def take(self, least: int = 0) -> bytearray:
+        """A buffer of BATCH_BYTES, or of less, but not less than `least`, where there are many clients."""
+        return self._free.pop() if self._free else bytearray(max(least, self._share()))
+
+    def again(self, buffer: bytearray) -> bytearray:
+        """This buffer, or another one where it is larger than it should be by now."""
+        return buffer if len(buffer) <= self._share() else self.take()
+
+    def _share(self) -> int:
+        share = ALL_BUFFERS_BYTES // (2 * max(1, self._clients()))
+        return max(LEAST_BUFFER_BYTES, min(BATCH_BYTES, share))
 
     def give(self, buffer: bytearray) -> None:
         """Take back a buffer that no thread uses any more."""
@@ -101,7 +116,7 @@ class Body(ABC):
             if self.expects and not self.arrived:
                 self.connection.write(_CONTINUE)
         self._wanted = min(size, BATCH_BYTES)
-        while self.arrived - self.received < self._wanted and not self.complete and self._failure is None:
+        while not self._has_enough() and self._failure is None:
             await self._more()
         if self.arrived == self.received and self._failure is not None:
             raise self._failure
@@ -132,8 +147,11 @@ class Body(ABC):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _has_enough(self) -> bool:
+        return self.complete or self.arrived - self.received >= self._wanted
+
     def _wake_if_enough(self) -> None:
-        if self.complete or self.arrived - self.received >= self._wanted:
+        if self._has_enough():
             self._wake()
 
     def drop(self) -> None:
@@ -177,13 +195,20 @@ class SizedBody(Body):
     def _left(self) -> int:
         return (self.length or 0) - self.arrived
 
+    def _has_enough(self) -> bool:
+        """No more fits into a full buffer."""
+        return super()._has_enough() or (self._buffer is not None and self._fill == len(self._view))
+
     def space(self) -> memoryview:
         """The rest of a buffer, and never more than the rest of the body."""
+        return self._space(0)
+
+    def _space(self, least: int) -> memoryview:
         if self.dropping:
             return self.connection.buffers.scratch[: self._left()]
         if self._buffer is None:
             small = self.length is not None and self.length <= SMALL_BODY_BYTES
-            self._use(bytearray(self._left()) if small else self.connection.buffers.take())
+            self._use(bytearray(self._left()) if small else self.connection.buffers.take(least))
         return self._view[self._fill : self._fill + self._left()]
 
     def _use(self, buffer: bytearray) -> None:
@@ -200,11 +225,11 @@ class SizedBody(Body):
         return b""
 
     def feed(self, data: bytes) -> bytes:
-        """Copy them into the buffer: at most what one read brings, which is less than a buffer."""
+        """Copy them into the buffer, the first of the body, which is made large enough."""
         count = min(len(data), self._left())
         if count:
             if not self.dropping:
-                self.space()[:count] = data[:count]
+                self._space(count)[:count] = data[:count]
             self.filled(count)
         return data[count:]
 
@@ -213,7 +238,7 @@ class SizedBody(Body):
         if len(self._lent) == 2:
             free = self._lent.pop(0)
             if self._buffer is None and not self.complete:
-                self._use(free)
+                self._use(self.connection.buffers.again(free))
                 self.connection.go_on()
         return await super().batch(size)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, overload, runtime_checkable
 
 from zotctl.errors import CannotLink, Exists, NotFound
@@ -317,11 +317,11 @@ def scan_or_empty(driver: Driver, key: str) -> Sequence[Entry]:
         return []
 
 
-def digests_in(driver: Driver, key: str, algorithm: str) -> Digests:
-    """The names in a directory that are digests of this algorithm. Raises StorageError."""
+def digests_in(driver: Driver, key: str, algorithm: str, but: Container[str] = ()) -> Digests:
+    """The names in a directory that are digests of this algorithm, without those in `but`. Raises StorageError."""
     found = Digests()
     for entry in scan_or_empty(driver, key):
-        if (digest := digest_named(algorithm, entry.name)) is not None:
+        if (digest := digest_named(algorithm, entry.name)) is not None and digest not in but:
             found.add_new(digest)  # a directory has each name once
     return found
 

@@ -150,20 +150,19 @@ class Collection:
         """Blobs that nothing reaches and that were not written within the delay, nor since the oldest upload that is
         still active began, which spares pushes under way the way to the trash and back."""
         since = self._active.since(self._name)
-        for digest in self._blobs():
-            if digest not in marks.reachable:
-                info = self._local.context.stat(key := keys.blob(self._name, digest))
-                if info is not None and info.is_file:
-                    written = self._ages.written(key, info)
-                    if self._ages.is_old(written, self._options.delay) and written < since:
-                        yield digest, info.size
+        for digest in self._blobs(marks.reachable):
+            info = self._local.context.stat(key := keys.blob(self._name, digest))
+            if info is not None and info.is_file:
+                written = self._ages.written(key, info)
+                if self._ages.is_old(written, self._options.delay) and written < since:
+                    yield digest, info.size
 
-    def _blobs(self) -> Iterator[Digest]:
-        """The digests of all files that have the name of a blob, in order. Anything else is not ours: it stays."""
+    def _blobs(self, but: Container[str]) -> Iterator[Digest]:
+        """The digests of files that have the name of a blob, in order. Anything else is not ours, and stays."""
         driver = self._root.driver
         folders = {entry.name for entry in scan_or_empty(driver, keys.blobs(self._name))}
         for algorithm in sorted(folders.intersection(ALGORITHMS)):
-            yield from map(parse_digest, digests_in(driver, keys.blobs_of(self._name, algorithm), algorithm))
+            yield from map(parse_digest, digests_in(driver, keys.blobs_of(self._name, algorithm), algorithm, but))
 
     # -- 3 trash ------------------------------------------------------------------------------
 
