@@ -448,6 +448,21 @@ def test_what_came_before_a_client_left_is_kept(chunked: bool) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_came_before_a_worker_stopped_is_kept(chunked: bool) -> None:
+    async def run() -> None:
+        body: Body = ChunkedBody(cast(Any, _Reading())) if chunked else SizedBody(cast(Any, _Reading()), 10)
+        waiting = asyncio.create_task(body.batch(10))
+        await asyncio.sleep(0)
+        body.feed(b"3\r\nabc\r\n" if chunked else b"abc")
+        waiting.cancel()
+        assert b"".join(map(bytes, await waiting)) == b"abc"
+        with pytest.raises(asyncio.CancelledError):
+            await body.batch(10)
+
+    asyncio.run(run())
+
+
 def test_chunks_that_nobody_has_read_wait_in_the_kernel() -> None:
     async def run() -> None:
         connection = _Reading()

@@ -931,4 +931,12 @@ MUTANTS = [
         "_ENDED = (BlobUploadUnknown, NoSpace)",
         "tests/http/test_http_upload_limits.py::test_open_uploads_end_by_a_finish_a_wrong_digest_and_a_cancel",
     ),
+    _access(
+        "quota-unchecked",
+        "a manifest beyond a quota is not stored",
+        "http/manifests.py",
+        "    service.quotas.check(name, manifest)\n",
+        "",
+        "tests/http/test_http_decisions.py::test_a_manifest_beyond_a_quota_is_not_stored",
+    ),
 ]

@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 VECTORS = "tests/http/test_http_vectors.py::"
 FUZZ = "tests/http/test_http_fuzz.py::"
 UNITS = "tests/http/test_http_units.py::"
+DECISIONS = "tests/http/test_http_decisions.py::"
 SILENT = "tests/http/test_http_deadlines.py::test_a_client_that_falls_silent_is_cut_off[100]"
 
 
@@ -510,5 +511,95 @@ MUTANTS = [
         "            if self.transport.is_closing():\n                return  # the last",
         "            if False:\n                return  # the last",
         UNITS + "test_nothing_is_answered_on_a_socket_that_has_failed",
+    ),
+    _wire(
+        "next-request-for-a-body",
+        "I14",
+        "what follows a request that was refused before its 100 is not its body",
+        "service.py",
+        "    if request.waits_for_continue:\n        return False  # RFC 9110, section 10.1.1: a refused client need not send the body\n",
+        "",
+        DECISIONS + "test_what_follows_a_refused_request_is_never_taken_for_its_body",
+    ),
+    _wire(
+        "chunk-asked-for-in-vain",
+        "I13",
+        "a chunk out of order is refused before it is sent",
+        "uploads.py",
+        "    if request.waits_for_continue:\n",
+        "    if False:\n",
+        DECISIONS + "test_a_chunk_out_of_order_is_refused_before_it_is_sent",
+    ),
+    _wire(
+        "full-disk-told-late",
+        "I13",
+        "who sends to a full disk is told at once",
+        "uploads.py",
+        "            writing.add_done_callback(lambda done: _interrupt(body, done))\n",
+        "",
+        DECISIONS + "test_who_sends_to_a_full_disk_is_told_at_once",
+    ),
+    _wire(
+        "open-behind-the-last-answer",
+        "I14",
+        "the last answer closes its connection, also in the place of another",
+        "service.py",
+        "            answer.close = close\n",
+        "",
+        DECISIONS + "test_the_last_answer_closes_the_connection_also_if_it_is_another_one",
+    ),
+    _wire(
+        "closed-while-it-is-published",
+        "I2",
+        "a session that is cut off is closed behind the thread that publishes it",
+        "uploads.py",
+        "    except asyncio.CancelledError:\n        await asyncio.wait([job])\n        job.exception()",
+        "    except asyncio.CancelledError:\n        job.cancelled()",
+        DECISIONS + "test_what_a_stopping_worker_cuts_off_is_closed_behind_its_thread",
+    ),
+    _wire(
+        "closed-while-it-is-written",
+        "I2",
+        "a session whose body ends early is closed behind the thread that writes it",
+        "uploads.py",
+        "    finally:\n        if writing is not None:\n            await asyncio.wait([writing])\n",
+        "    finally:\n        pass\n",
+        DECISIONS + "test_a_session_whose_body_ends_early_is_closed_behind_its_thread",
+    ),
+    _wire(
+        "unknown-method",
+        "I14",
+        "a method that nobody knows is not implemented",
+        "request.py",
+        "raise Malformed(501,",
+        "raise Malformed(400,",
+        DECISIONS + "test_a_method_that_nobody_knows_is_not_implemented",
+    ),
+    _wire(
+        "slow-head-malformed",
+        "I14",
+        "a head that does not end is a timeout of the client",
+        "protocol.py",
+        "self._refuse(408,",
+        "self._refuse(400,",
+        DECISIONS + "test_a_head_that_does_not_end_is_a_timeout_of_the_client",
+    ),
+    _wire(
+        "part-on-a-weak-tag",
+        "I2",
+        "a part of a blob follows on a strong tag alone",
+        "blobs.py",
+        "weak=False):\n        return None",
+        "weak=True):\n        return None",
+        DECISIONS + "test_a_part_follows_on_a_strong_tag_alone",
+    ),
+    _wire(
+        "came-before-a-stop-and-lost",
+        "I4",
+        "what came of a body before its worker stopped is stored",
+        "body.py",
+        "            if self.arrived == self.received:\n                raise\n            self._failure = error\n",
+        "            raise\n",
+        UNITS + "test_what_came_before_a_worker_stopped_is_kept",
     ),
 ]

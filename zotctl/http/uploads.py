@@ -345,8 +345,13 @@ def _interrupt(body: Body, done: asyncio.Future[None]) -> None:
 
 
 async def _settle(job: asyncio.Future[None]) -> None:
-    """Wait for the work of a thread, also if the task is cancelled."""
-    await asyncio.wait([job])
+    """Wait for the work of a thread, also if the task is cancelled: a session is for one thread at a time."""
+    try:
+        await asyncio.wait([job])
+    except asyncio.CancelledError:
+        await asyncio.wait([job])
+        job.exception()  # nobody is told
+        raise
     job.result()
 
 
