@@ -260,3 +260,28 @@ def test_a_session_whose_body_ends_early_is_closed_behind_its_thread() -> None:
         assert upload.steps == ["write", "end of write", "close"]
 
     talked(_stored_by(upload), talk)
+
+
+def test_a_stop_that_waits_for_the_storage_no_longer_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread goes on as long as the process, and nobody closes the session under it."""
+    upload = SlowUpload("finish")
+
+    async def talk(client: Client, service: Service) -> None:
+        client.head("PUT", f"{SESSION}?digest={digest(BODY)}", f"Content-Length: {len(BODY)}")
+        client.writer.write(BODY)
+        try:
+            await happens(lambda: "finish" in upload.steps)
+            (connection,) = service.connections
+            task = connection.cancel()
+            assert task is not None
+            await asyncio.sleep(0.1)
+            service.close()
+            task.cancel()  # asyncio's, when the loop ends
+            await asyncio.wait([task], timeout=10)
+            assert task.done() and upload.steps[-1] == "finish"
+        finally:
+            upload.go.set()
+        assert await client.ended() == b""
+
+    talked(_stored_by(upload), talk)
+    assert caplog.text == ""

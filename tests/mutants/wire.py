@@ -602,4 +602,13 @@ MUTANTS = [
         "            raise\n",
         UNITS + "test_what_came_before_a_worker_stopped_is_kept",
     ),
+    _wire(
+        "bug-of-a-storage-that-hangs",
+        "I13",
+        "a worker that stops while its storage hangs reports no bug",
+        "service.py",
+        "        if self._closed:\n",
+        "        if False:\n",
+        DECISIONS + "test_a_stop_that_waits_for_the_storage_no_longer_is_no_bug",
+    ),
 ]

@@ -92,6 +92,7 @@ class Service:
         self.in_flight = 0
         self.draining = False
         self.drained = asyncio.Event()
+        self._closed = False
         self._bytes = ThreadPoolExecutor(BYTES_THREADS if store.nonblocking else DISTANT_THREADS, "bytes")
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, "commit")
         self._maintenance = ThreadPoolExecutor(2, "maintenance")
@@ -101,7 +102,11 @@ class Service:
     # -- threads ---------------------------------------------------------------------------------
 
     def move_bytes(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Run in a thread: for hashing, writing and reading content."""
+        """Run in a thread: for hashing, writing and reading content. Cancelled when the service was closed."""
+        if self._closed:
+            never = self._loop.create_future()
+            never.cancel()
+            return never
         return self._loop.run_in_executor(self._bytes, call, *args)
 
     def commit(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
@@ -234,7 +239,8 @@ class Service:
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let no thread start further work."""
+        """Let no thread start further work. What waits for one that hangs is cut off, and its session left as it is."""
+        self._closed = True
         self.gate.close()
         for pool in (self._bytes, self._commits, self._maintenance, self._pages):
             pool.shutdown(wait=False)
