@@ -36,6 +36,7 @@ from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run, Stopped
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
+from zotctl.storage.locks import lock_byte
 
 
 @pytest.fixture
@@ -311,3 +312,28 @@ def test_a_repair_looks_in_its_own_root_first(clock: Hand) -> None:
         root.maintenance.copies = lambda digest, label=str(number): asked.append(label) or iter(())  # type: ignore
     found = Repair(Run("scrub", store), None)._sources(store.roots[1], "a", digest_of(b"x"), False, None)
     assert list(found) == [] and asked == ["1", "0"]
+
+
+def test_a_pass_of_a_rolling_scrub_has_some_of_its_interval_to_spare(clock: Hand) -> None:
+    """For what holds it up: half of the bytes are due after 45 % of the interval."""
+    store = store_over(MemoryDriver(), clock=clock)
+    work = scrubbing._Scrub(Run("scrub", store), ScrubOptions(interval=1000.0))
+    checked: Any = SimpleNamespace(began=clock.at - 450, total=1000, done=500)
+    assert work._ahead(checked, 1000.0) == 0
+    checked.done = 600
+    assert work._ahead(checked, 1000.0) == 100
+    work._workers.close()
+
+
+def test_no_lock_is_held_for_more_than_a_batch_of_blobs() -> None:
+    def locks(strays: int) -> int:
+        place = Place()
+        push_image(place.store, "a", "v1")
+        for number in range(strays):
+            place.stray(b"%d" % number)
+        place.wait(2)
+        driver = Recorder(place.driver)
+        assert place.collect(place.open(driver)).summary["unreachable"] == strays
+        return sum(call.method == "lock" and call.target == str(lock_byte("a")) for call in driver.calls)
+
+    assert locks(65) == locks(64) + 1
