@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from zotctl.config import Config, RootSettings, TimeWindow
-from zotctl.errors import StorageError, ZotctlError
+from zotctl.errors import StorageError
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.clock_check import note_clock
 from zotctl.jobs.gc import gc, gc_settings
@@ -96,9 +96,6 @@ class Schedule:
         try:
             report = run.finish(lambda: task.work(run))
         except _ScheduleStopped:
-            return None
-        except ZotctlError as error:
-            log.error(f"{task.name} on {task.root.label}: {error.message}")
             return None
         log_report(report, task.root)
         if task.name == "gc":

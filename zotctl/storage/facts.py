@@ -46,11 +46,6 @@ class ManifestFacts(NamedTuple):
     irregular: tuple[str, ...] = ()
     """Why some programs read it otherwise than others."""
 
-    @property
-    def subject(self) -> str | None:
-        """The digest of its subject; of several, which no valid manifest has, the first."""
-        return self.subjects[0].digest if self.subjects else None
-
     def digests(self) -> Iterator[str]:
         """Those of `references`."""
         yield from self.blobs.digests()
