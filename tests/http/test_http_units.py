@@ -391,7 +391,8 @@ def test_of_many_clients_each_has_small_buffers(behind_the_head: int) -> None:
 
     async def run() -> None:
         connection = _Reading()
-        connection.buffers = ReceiveBuffers(lambda: 1000)
+        connection.buffers.lent = ALL_BUFFERS_BYTES  # by others
+        assert len(connection.buffers.scratch) == LEAST_BUFFER_BYTES
         wanted = random.Random(behind_the_head).randbytes(BATCH_BYTES + 3)
         body, sent, got, sizes = SizedBody(cast(Any, connection), len(wanted)), behind_the_head, b"", list[int]()
         body.feed(wanted[:sent])
@@ -410,14 +411,32 @@ def test_of_many_clients_each_has_small_buffers(behind_the_head: int) -> None:
                 break
             got += b"".join(map(bytes, pieces))
         assert got == wanted and max(sizes) == LEAST_BUFFER_BYTES
+        body.close(reuse=True)
+        assert connection.buffers.lent == ALL_BUFFERS_BYTES, "all that was taken has been given back"
 
     asyncio.run(run())
 
 
+def test_what_a_body_has_is_given_back_whatever_becomes_of_its_task() -> None:
+    connection = _Reading()
+    body = SizedBody(cast(Any, connection), BATCH_BYTES)
+    body.feed(bytes(1000))
+    assert connection.buffers.lent == BATCH_BYTES
+    del body
+    assert connection.buffers.lent == 0
+
+
 def test_few_clients_have_whole_buffers() -> None:
-    assert len(ReceiveBuffers(lambda: ALL_BUFFERS_BYTES // BATCH_BYTES // 2).take()) == BATCH_BYTES
-    assert len(ReceiveBuffers(lambda: ALL_BUFFERS_BYTES // BATCH_BYTES).take()) == BATCH_BYTES // 2
-    assert len(ReceiveBuffers(lambda: 0).take()) == BATCH_BYTES
+    buffers = ReceiveBuffers()
+    taken = [buffers.take() for _ in range(200)]
+    sizes = [len(one) for one in taken]
+    assert sizes[:32] == [BATCH_BYTES] * 32 and sizes[33] == BATCH_BYTES // 4 and sizes[-1] == LEAST_BUFFER_BYTES
+    assert buffers.again(taken[-1]) is taken[-1]
+    taken[0] = buffers.again(taken[0])
+    assert len(taken[0]) == LEAST_BUFFER_BYTES
+    for one in taken:
+        buffers.give(one, reuse=True)
+    assert buffers.lent == 0 and len(buffers.take()) == BATCH_BYTES
 
 
 def test_a_buffer_that_a_thread_may_still_use_is_not_used_again() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from httptools import HttpParserError, HttpRequestParser
@@ -29,7 +28,7 @@ SMALL_BODY_BYTES = 65536
 SCRATCH_BYTES = 1 << 18
 """Where all connections of a worker receive what is copied at once: heads and chunks."""
 ALL_BUFFERS_BYTES = 64 << 20
-"""What the buffers of a worker take together, as long as each has at least LEAST_BUFFER_BYTES."""
+"""What the buffers of a worker take together; beyond that, each takes LEAST_BUFFER_BYTES."""
 LEAST_BUFFER_BYTES = 1 << 16
 KEPT_BUFFERS = 8
 """Buffers that are kept between requests, with their pages."""
@@ -44,29 +43,40 @@ class ClientGone(ConnectionError):
 
 
 class ReceiveBuffers:
-    """The memory that a worker receives into. `scratch` is good until the next read of any connection."""
+    """The memory that a worker receives into."""
 
-    def __init__(self, clients: Callable[[], int] = lambda: 1) -> None:
-        """`clients`: how many may be sending now."""
-        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+    def __init__(self) -> None:
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._free: list[bytearray] = []
-        self._clients = clients
+        self.lent = 0
+        """Bytes of the buffers that bodies have."""
+
+    @property
+    def scratch(self) -> memoryview:
+        """Good until the next read of any connection. Small while memory is scarce, since what it takes of a body is
+        copied into a buffer."""
+        return self._scratch if self.lent < ALL_BUFFERS_BYTES else self._scratch[:LEAST_BUFFER_BYTES]
 
     def take(self, least: int = 0) -> bytearray:
-        """A buffer of BATCH_BYTES, or of less, but not less than `least`, where there are many clients."""
-        return self._free.pop() if self._free else bytearray(max(least, self._share()))
+        """A buffer of BATCH_BYTES, or of less, but not less than `least`, while much is lent."""
+        left = ALL_BUFFERS_BYTES - self.lent
+        share = BATCH_BYTES if left > ALL_BUFFERS_BYTES // 2 else BATCH_BYTES // 4
+        size = max(least, share if left > 0 else LEAST_BUFFER_BYTES)
+        buffer = self._free.pop() if self._free and left > 0 else bytearray(size)
+        self.lent += len(buffer)
+        return buffer
 
     def again(self, buffer: bytearray) -> bytearray:
-        """This buffer, or another one where it is larger than it should be by now."""
-        return buffer if len(buffer) <= self._share() else self.take()
+        """This buffer, which was taken, or another one where it is larger than can be had by now."""
+        if self.lent <= ALL_BUFFERS_BYTES or len(buffer) <= LEAST_BUFFER_BYTES:
+            return buffer
+        self.give(buffer, reuse=False)
+        return self.take()
 
-    def _share(self) -> int:
-        share = ALL_BUFFERS_BYTES // (2 * max(1, self._clients()))
-        return max(LEAST_BUFFER_BYTES, min(BATCH_BYTES, share))
-
-    def give(self, buffer: bytearray) -> None:
-        """Take back a buffer that no thread uses any more."""
-        if len(buffer) == BATCH_BYTES and len(self._free) < KEPT_BUFFERS:
+    def give(self, buffer: bytearray, *, reuse: bool) -> None:
+        """Take back a buffer that was taken. `reuse`: no thread uses it any more."""
+        self.lent -= len(buffer)
+        if reuse and len(buffer) == BATCH_BYTES and len(self._free) < KEPT_BUFFERS:
             self._free.append(buffer)
 
 
@@ -182,7 +192,7 @@ class Body(ABC):
 class SizedBody(Body):
     """A body with Content-Length: no byte of it is looked at before it is hashed."""
 
-    __slots__ = ("_buffer", "_fill", "_lent", "_view")
+    __slots__ = ("_buffer", "_fill", "_lent", "_small", "_view")
 
     def __init__(self, connection: Connection, length: int, *, expects: bool = False) -> None:
         super().__init__(connection, length, expects=expects)
@@ -191,6 +201,7 @@ class SizedBody(Body):
         self._view = memoryview(b"")
         self._fill = 0
         self._lent: list[bytearray] = []
+        self._small = length <= SMALL_BODY_BYTES
 
     def _left(self) -> int:
         return (self.length or 0) - self.arrived
@@ -207,8 +218,7 @@ class SizedBody(Body):
         if self.dropping:
             return self.connection.buffers.scratch[: self._left()]
         if self._buffer is None:
-            small = self.length is not None and self.length <= SMALL_BODY_BYTES
-            self._use(bytearray(self._left()) if small else self.connection.buffers.take(least))
+            self._use(bytearray(self._left()) if self._small else self.connection.buffers.take(least))
         return self._view[self._fill : self._fill + self._left()]
 
     def _use(self, buffer: bytearray) -> None:
@@ -238,8 +248,10 @@ class SizedBody(Body):
         if len(self._lent) == 2:
             free = self._lent.pop(0)
             if self._buffer is None and not self.complete:
-                self._use(self.connection.buffers.again(free))
+                self._use(free if self._small else self.connection.buffers.again(free))
                 self.connection.go_on()
+            else:
+                self._give([free], reuse=True)
         return await super().batch(size)
 
     def _take(self) -> list[Buffer]:
@@ -254,12 +266,19 @@ class SizedBody(Body):
                 self.connection.go_on()
         return taken
 
+    def _give(self, buffers: list[bytearray], *, reuse: bool) -> None:
+        for buffer in () if self._small else buffers:
+            self.connection.buffers.give(buffer, reuse=reuse)
+
     def close(self, *, reuse: bool) -> None:
         """Give the buffers back."""
-        if reuse:
-            for buffer in (*self._lent, *([self._buffer] if self._buffer is not None else ())):
-                self.connection.buffers.give(buffer)
+        self._give([*self._lent, *([self._buffer] if self._buffer is not None else ())], reuse=reuse)
         self._lent, self._buffer, self._view = [], None, memoryview(b"")
+
+    def __del__(self) -> None:
+        """The task of a request may be cancelled before it has begun, and then closes nothing."""
+        if self._lent or self._buffer is not None:
+            self.close(reuse=False)
 
 
 NO_BODY = SizedBody(cast("Connection", None), 0)

@@ -65,7 +65,7 @@ class Service:
         """`scrubs_every`: seconds in which the jobs of this server hash everything; None: they don't."""
         self.store, self.config = store, config
         self.connections: set[Connection] = set()
-        self.buffers = ReceiveBuffers(lambda: self.in_flight)
+        self.buffers = ReceiveBuffers()
         self.patience = {
             Wait.NEXT: config.idle_timeout,
             Wait.HEAD: config.header_timeout,
