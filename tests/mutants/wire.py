@@ -184,8 +184,8 @@ MUTANTS = [
         "I2",
         "a buffer is not used again while a thread of a request that was cut off may write from it",
         "body.py",
-        "        if reuse:\n",
-        "        if True:\n",
+        "        if reuse and len(buffer) == BATCH_BYTES",
+        "        if len(buffer) == BATCH_BYTES",
         UNITS + "test_a_buffer_that_a_thread_may_still_use_is_not_used_again",
     ),
     _wire(
