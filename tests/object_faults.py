@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
 from tests.counting import Intercepted
 from tests.doubles.objects import MemoryObjects
-from zotctl.errors import OutcomeUnknown, SlowDown, Unavailable
+from zotctl.errors import OutcomeUnknown, SlowDown, StorageError, Unavailable
 from zotctl.storage.bucket.objects.seam import Objects, PresignedDelete
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Reader
@@ -23,9 +24,10 @@ WRITES = ("put", "delete", "copy", "start_parts", "put_part", "complete_parts", 
 PIECES = ("read_at", "read_into")
 
 SLOW, AWAY, LOST, NEVER, HALF = "slow down", "away", "lost reply", "never arrived", "half arrived"
+TWICE = "done twice"
 FAULTS = (SLOW, AWAY, LOST, NEVER)
 """A refusal; no connection; done, and not answered; not done, and not answered. HALF is for puts: half of the body was
-kept, and not answered."""
+kept, and not answered. TWICE: a proxy has repeated it, and the second answer comes."""
 
 
 class Made(NamedTuple):
@@ -92,6 +94,9 @@ class FaultyObjects(Intercepted):
             raise Unavailable(f"{subject}: {method}: no connection, says the test")
         if fault == NEVER:
             raise self._silence(method, subject)
+        if fault == TWICE:
+            with suppress(StorageError):
+                call()
         done = _half(call) if fault == HALF else call()
         if fault in (LOST, HALF):
             raise self._silence(method, subject)

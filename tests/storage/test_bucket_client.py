@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +39,7 @@ from zotctl.errors import (
     Unavailable,
 )
 from zotctl.storage.bucket.objects import client as over_wire
-from zotctl.storage.bucket.objects import requests
+from zotctl.storage.bucket.objects import connection, requests
 from zotctl.storage.bucket.objects.client import BucketSettings, Client, SignedRequest
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
@@ -613,3 +615,22 @@ def test_deletes_are_signed_by_the_servers_clock(client: Client) -> None:
     presigned = client.sign_deletes(["file"], 30)
     assert isinstance(presigned.request, SignedRequest)
     assert presigned.request.until < date - 3000
+
+
+def test_a_clock_of_ours_that_is_wrong_does_not_count(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Servers refuse what was signed a quarter of an hour away from their time; it is signed by that, then."""
+    client, hours = bucket.client(), [0.0]
+    monkeypatch.setattr(connection, "time", SimpleNamespace(time=lambda: time.time() + 3600 * hours[0]))
+    for wrong, read in itertools.product((5.0, -5.0, 0.0), READS.values()):
+        hours[0] = 0.0
+        client.put("file", b"x")
+        hours[0] = wrong
+        read(client)
+        etag = client.put("file", b"y", match=client.put("file", b"x"))
+        assert client.head("file").etag == etag
+        client.execute(client.sign_deletes(["file"], 30))
+    fresh = bucket.client()
+    hours[0] = 5.0
+    fresh.put("file", b"z")
+    with pytest.raises(PermissionRefused):
+        bucket.client(secret_key="wrong").put("file", b"x")

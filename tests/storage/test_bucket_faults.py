@@ -13,7 +13,8 @@ import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import MemoryObjects
-from tests.object_faults import LOST, NEVER, FaultyObjects, StillClock, scripted
+from tests.object_faults import LOST, NEVER, TWICE, WRITES, FaultyObjects, StillClock, scripted
+from tests.object_faults import one_in as in_memory
 from tests.object_proxy import Proxy, one_in
 from tests.stores import bucket_store, push_blob, push_image
 from zotctl.errors import BlobUnknown, ManifestUnknown
@@ -22,6 +23,8 @@ from zotctl.storage import Repository
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.index import EPOCH, IndexObjects
 from zotctl.storage.bucket.objects.retry import Retrying
+from zotctl.storage.bucket.probe import probe
+from zotctl.storage.clock import Clock
 
 IMAGES = 12
 
@@ -109,3 +112,36 @@ def test_a_touch_that_lost_is_told() -> None:
     before = indexes.read("app")
     push_image(store, "app", "two", seed="y")
     assert not indexes.touch("app", before)
+
+
+# -- a proxy on the way repeats, and tells the second answer ---------------------------------------
+
+
+def test_what_was_done_twice_was_done() -> None:
+    """Each write, also a conditional one that is refused the second time."""
+    memory = MemoryObjects()
+    objects = FaultyObjects(memory, lambda method, _: TWICE if method in WRITES else "")
+    store = bucket_store(Retrying(objects, StillClock()))
+    repository = store.repository_for_push("app")
+    body = b"chunk after chunk"
+    upload_id = repository.start_upload()
+    for chunk in (body[:5], body[5:9]):
+        with repository.resume_upload(upload_id) as upload:
+            upload.write([chunk])
+            upload.save()
+    assert bucket_store(memory).repository_for_push("app").upload_offset(upload_id) == 9
+    with repository.resume_upload(upload_id) as upload:
+        upload.write([body[9:]])
+        upload.finish(digest_of(body))
+    digest = push_image(store, "app", "v1", "v2")
+    repository.delete_manifest("v1")
+    assert bucket_store(memory).repository("app").tags() == ["v2"]
+    repository.delete_manifest(digest)
+    repository.delete_blob(digest_of(body))
+    assert not bucket_store(memory).repository("app").tags()
+
+
+def test_a_store_behind_a_proxy_that_repeats_is_not_refused() -> None:
+    for seed in range(10):
+        objects = Retrying(FaultyObjects(MemoryObjects(), in_memory(10, seed, (TWICE,))))
+        assert not probe(objects, Clock()).missing

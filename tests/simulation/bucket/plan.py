@@ -32,7 +32,7 @@ JUMPS = (2, 31, 61, 299, 301, 0.26 * DELAY, 0.4 * DELAY, 0.7 * DELAY, 1.01 * DEL
 """Seconds: a signature expires after 30, an intent after 300, a window is 300."""
 PAUSES = (5, 31, 61, 290, 310, 0.5 * DELAY, 1.1 * DELAY, 2.6 * DELAY, 30 * DELAY)
 SKEWS = (0.0, 0.0, 3600.0, -3600.0, 1e6, -1e6)
-FAULTS = ("slow", "away", "lost", "lost", "never", "late", "late", "late")
+FAULTS = ("slow", "away", "lost", "lost", "never", "late", "late", "late", "twice")
 
 AIMS = (
     *(("", ""),) * 6, ("put", "/index.json"), ("put", "/index.json"), ("execute", ""), ("execute", ""),

@@ -1,12 +1,14 @@
 """The object store as one process reaches it: each request is a step of the scheduler, and may go wrong.
 
 A fault befalls the request of a number: refused (`slow`), no connection (`away`), done and not answered (`lost`), not
-done and not answered (`never`), or not answered and done some time later (`late`).
+done and not answered (`never`), not answered and done some time later (`late`), or done twice, of which the second
+answer comes (`twice`): a proxy on the way repeats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,10 @@ class Turns(WrappedObjects):
             raise SlowDown(f"{key}: slow down")
         if fault == "away":
             raise Unavailable(f"{key}: no connection")
+        if fault == "twice":
+            with suppress(StorageError):
+                self._do(process.op, call, changed)
+            return self._do(process.op, call, changed)
         if fault == "lost":
             self._do(process.op, call, changed)
         elif fault == "late" and is_write:

@@ -135,6 +135,7 @@ class IndexObjects:
         `COMMIT_TIMEOUT_S`."""
         until, pause = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, FIRST_PAUSE_S
         unsure: list[_Sent] = []
+        refused: list[_Sent] = []
         glanced = self._glanced(name)
         while True:
             if unsure and (done := self._done(name, unsure)) is not None:
@@ -142,6 +143,8 @@ class IndexObjects:
             before = glanced or self._before(name)
             if before is None:
                 self._refuse_lost(name)
+            if before is not None and (done := _listed(before.index, refused)) is not None:
+                return done.outcomes  # a proxy has repeated it, and told the second answer
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
             is_sure, glanced = glanced is None, None
@@ -157,6 +160,7 @@ class IndexObjects:
             try:
                 if self._swap(name, before, draft, sent):
                     return outcomes
+                refused.append(sent)
                 self._context.conflict()
             except OutcomeUnknown:
                 unsure.append(sent)
@@ -240,7 +244,8 @@ class IndexObjects:
 
     def touch(self, name: str, before: Snapshot) -> bool:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
-        A writer that was about to commit begins again, and sees the intent. An attempt without an answer is looked up.
+        A writer that was about to commit begins again, and sees the intent. An attempt without an answer is looked up,
+        and one that was refused, which a proxy may have repeated.
         Raises OutcomeUnknown after half a minute of that."""
         until, tried = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, list[_Sent]()
         while True:
@@ -249,7 +254,7 @@ class IndexObjects:
             tried.append(self._render(draft))
             try:
                 done = self._swap(name, before, draft, tried[-1])
-                return done or (len(tried) > 1 and self._done(name, tried) is not None)
+                return done or self._done(name, tried) is not None
             except OutcomeUnknown:
                 if self._context.clock.elapsed() >= until:
                     raise
@@ -270,6 +275,12 @@ class IndexObjects:
 def _etag_of(snapshot: Snapshot | None) -> str:
     generation = str(snapshot.generation) if snapshot else ""
     return "" if generation.startswith(NO_ETAG) else generation
+
+
+def _listed(index: Index, tried: Sequence[_Sent]) -> _Sent | None:
+    """The attempt that is there, or that another writer has built on."""
+    generations = index.annotation(GENERATIONS).split() if tried else []
+    return next((sent for sent in tried if sent.generation in generations), None)
 
 
 def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:

@@ -187,11 +187,11 @@ class Probe:
         return Abilities(creates_once, swaps, one_winner, reads_shown, lists_shown, checksum, any(halves))
 
     def _settled(self, step: Callable[[str], T]) -> T:
-        """With another key, as long as an answer got lost."""
+        """With another key, as long as an answer got lost, or what is new was there: a proxy may repeat a write."""
         for _ in range(STEP_TRIES - 1):
             try:
                 return self._cleaned(step)
-            except OutcomeUnknown:
+            except (OutcomeUnknown, Changed):
                 continue
         return self._cleaned(step)
 

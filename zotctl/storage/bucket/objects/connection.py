@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 CREDENTIAL_FILES_EVERY_S = 1.0
 """Seconds between two looks at the files of credentials."""
+SKEW_S = 60.0
+"""Seconds by which a clock may be wrong before that is a reason why a request was refused. Servers bear 900."""
 DEFAULT_REGION = "us-east-1"
 NO_IDENTITY = (
     boto.NoCredentialsError,
@@ -50,7 +53,7 @@ WAY_OUT = (
 
 class BucketConnection:
     """The connection to one bucket. Safe between threads. A request that went to the wrong region is sent again to the
-    bucket's own."""
+    bucket's own, and one that was signed by a clock that is wrong, by the server's."""
 
     def __init__(self, settings: BucketSettings, clock: Clock) -> None:
         """Asks nothing of the bucket. Raises ConfigError: the settings, or what the environment says, can't be used."""
@@ -58,6 +61,8 @@ class BucketConnection:
         self._lock = threading.Lock()
         self._heard: tuple[str, float, float] | None = None
         """The last Date of the server, as text and in seconds, and when it came by our clock."""
+        self._behind = 0.0
+        """Seconds by which this machine's clock is behind the server's, as far as that mattered."""
         try:
             self._who = _Chain(settings, clock)
             region = settings.region or self._who.session.get_config_variable("region") or DEFAULT_REGION
@@ -73,6 +78,7 @@ class BucketConnection:
             region,
             self.identity,
             self._answered,
+            lambda: time.time() + self._behind,
             trusted=self._trusted(place.endpoint),
             proxy=_proxy(place.url),
             connections=settings.max_connections,
@@ -102,7 +108,7 @@ class BucketConnection:
         try:
             return wire.ask(method, path, **asked)
         except ErrorReply as reply:
-            if not self._moved(wire, reply.region):
+            if not (self._moved(wire, reply.region) or self._is_skewed(reply)):
                 raise
         return self.wire.ask(method, path, **asked)
 
@@ -113,6 +119,16 @@ class BucketConnection:
                 with suppress(boto.BotoCoreError, HTTPError, ValueError):
                     self.wire, self.endpoint = self._connect(region)
             return self.wire is not wire
+
+    def _is_skewed(self, reply: ErrorReply) -> bool:
+        """Was a request refused because this machine's clock is wrong? Then the next are signed by the server's."""
+        if self._heard is None or reply.code not in ("RequestTimeTooSkewed", "403"):  # a HEAD's has no words
+            return False
+        behind = self.date() - time.time()
+        if abs(behind - self._behind) < SKEW_S:
+            return False
+        self._behind = behind
+        return True
 
     @contextmanager
     def translated(self, key: str, operation: str, *, write: bool = False, match: str = "") -> Iterator[None]:

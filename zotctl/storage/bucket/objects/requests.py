@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from typing import Any, NamedTuple, cast
@@ -84,18 +83,20 @@ class Wire:
         region: str,
         identity: Callable[[], Credentials],
         answered: Callable[[Mapping[str, str]], None],
+        now: Callable[[], float],
         *,
         trusted: str | None,
         proxy: str | None,
         connections: int,
     ) -> None:
-        """`url` of the bucket, without a "/" at its end. `answered` is told the headers of each answer. `trusted`: a
+        """`url` of the bucket, without a "/" at its end. `answered` is told the headers of each answer. `now`: the
+        time that requests are signed with, in seconds since 1970. `trusted`: a
         file of certificates, None for no check. `proxy`: its URL. `connections` are kept for the next requests."""
         self.url, self.region, parts = url, region, urlsplit(url)
         self._host, self._path = parts.netloc, parts.path
         # A proxy that isn't a tunnel is told the whole URL.
         self._origin = f"{parts.scheme}://{parts.netloc}" if proxy and parts.scheme == "http" else ""
-        self._identity, self._answered = identity, answered
+        self._identity, self._answered, self._now = identity, answered, now
         self._timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
         self._silent = Timeout(connect=CONNECT_TIMEOUT_S, read=SILENT_WORK_TIMEOUT_S)
         self._manager = _manager(proxy, trusted, maxsize=connections)
@@ -118,7 +119,7 @@ class Wire:
         in the middle of the body, which raises Cut. Status 304 is no error."""
         where, asked = f"{self._path}/{path}" if path else self._path or "/", query_of(query)
         said = {**AGENT, **headers, **sent.headers}
-        signed = signed_headers(method, self._host, where, asked, said, self._identity(), self.region, time.time())
+        signed = signed_headers(method, self._host, where, asked, said, self._identity(), self.region, self._now())
         if cut:
             signed["content-length"] = str(len(sent.body))
         body = _half(sent.body) if cut else sent.body

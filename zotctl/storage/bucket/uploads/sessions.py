@@ -167,11 +167,21 @@ class BucketUploads:
                 key, body, match=match, absent=not match, metadata=session.metadata(), sha256=sha256
             )
         except Changed:
+            if (ours := self._etag_of(session)) is not None:
+                return replace(session, etag=ours)
             if not match:  # no other request knows its id: it was stored, and purged while this process was frozen
                 raise unknown(session.id) from None
             raise
         note_put(self.context.objects, etag, body)
         return replace(session, etag=etag)
+
+    def _etag_of(self, session: StoredUpload) -> str | None:
+        """Its ETag, if it is what is stored: a proxy on the way may have repeated the write, and told the second
+        answer. None: something else is, or nothing."""
+        with suppress(NotFound, BlobUploadUnknown):
+            found = StoredUpload.parse(self.context.objects.head(keys.session(session.id)))
+            return found.etag if found.token == session.token else None
+        return None
 
     # -- claims ---------------------------------------------------------------------------------
 
