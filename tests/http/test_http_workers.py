@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -13,14 +14,20 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
 
 from tests.cli.running import REPOSITORY
 from tests.http.serving import Server, digest, push_blob, serving, until
-from zotctl.http import sockets
+from zotctl.config import Config, HttpConfig
+from zotctl.http import sockets, worker
+from zotctl.http.counters import Status
+from zotctl.http.service import Service
 from zotctl.http.worker import FAREWELL_S
+from zotctl.storage import Store
 
 
 def gone(pid: int) -> bool:
@@ -96,6 +103,34 @@ def test_a_request_on_its_way_is_answered_by_a_worker_that_stops(tmp_path: Path)
             assert (status, headers["connection"]) == (200, "close")
             assert raw.rest() == b""
         assert server.process.wait(20) == 0
+
+
+def test_a_connection_that_a_stopping_worker_took_at_the_last_moment_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop has it, and its service does not know it yet."""
+    turns, sock = worker._one_more_turn, socket.create_server(("127.0.0.1", 0))
+    clients: list[socket.socket] = []
+
+    async def with_a_client() -> None:
+        await turns()
+        if not clients:
+            clients.append(socket.create_connection(sock.getsockname()))
+            clients[0].sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+            for _ in range(2):
+                await asyncio.sleep(0)
+
+    async def stop() -> bytes:
+        service = Service(cast(Store, SimpleNamespace(nonblocking=True)), HttpConfig())
+        server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
+        await worker._Worker(Config(), sock, worker.Ties(0, 0), cast(Status, None))._shut_down(service, server)
+        service.close()
+        with clients[0]:
+            clients[0].settimeout(5)
+            return clients[0].recv(100)
+
+    monkeypatch.setattr(worker, "_one_more_turn", with_a_client)
+    assert asyncio.run(stop()).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.timeout(120)

@@ -34,6 +34,14 @@ MUTANTS = [
         "tests/http/test_http_workers.py::test_a_client_that_pauses_over_a_reload_is_answered",
     ),
     _outage(
+        "accepted-at-the-last-moment-lost",
+        "a worker that stops takes nothing that it can't hand to its service",
+        "http/worker.py",
+        "        asyncio.get_running_loop().remove_reader(self._sock)\n        await _one_more_turn()\n",
+        "",
+        "tests/http/test_http_workers.py::test_a_connection_that_a_stopping_worker_took_at_the_last_moment_is_answered",
+    ),
+    _outage(
         "handshakes-cut-off-at-once",
         "a worker that stops finishes the handshakes that it has taken on",
         "http/worker.py",

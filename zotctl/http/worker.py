@@ -186,6 +186,9 @@ class _Worker:
         service.draining = True
         service.gate.refuse_waiting()
         await _one_more_turn()
+        # asyncio loses a connection that it has accepted when the server is closed before its next turn.
+        asyncio.get_running_loop().remove_reader(self._sock)
+        await _one_more_turn()
         server.close()
         await self._farewell(service, server)
         if service.in_flight:
