@@ -9,6 +9,7 @@ import http.client
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,9 +26,14 @@ CONDITIONS = {"if-match", "if-none-match"}
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "expect"}
 RESET, LOST, TORN, BROKEN, SLOW, GATEWAY = "reset", "lost reply", "truncated body", "500", "503", "502"
 CUT, REFUSED = "cut request", "501"
+LATE, TWICE, INNER = "late reply", "done twice", "error in a 200"
 FAULTS = (RESET, LOST, TORN, BROKEN, SLOW, GATEWAY)
 """No answer, not done; no answer, but done; half of an answer; three errors, of which the last is no S3's. CUT: the
 connection to the server ends in the middle of the request's body, and that to the client with it. REFUSED: for good."""
+ALL_FAULTS = (*FAULTS, LATE, TWICE, INNER)
+"""And: answered seconds after it was done; sent to the server twice, as by a proxy that repeats, so that the second
+answer comes to the client; a copy or a Complete that is answered by an error with a status of 200, done or not."""
+LATE_S = (2.0, 8.0, 31.0)
 
 Choose = Callable[["ProxiedRequest"], str]
 
@@ -39,6 +45,11 @@ class ProxiedRequest:
         self.method, self.raw_path, self.headers = method, raw_path, headers
         path, _, query = raw_path.partition("?")
         self.path, self.query = unquote(path), dict(parse_qsl(query, keep_blank_values=True))
+
+    @property
+    def may_fail_in_a_200(self) -> bool:
+        """Is it a copy or a Complete?"""
+        return "x-amz-copy-source" in self.headers or (self.method == "POST" and "uploadId" in self.query)
 
 
 def nothing(_: ProxiedRequest) -> str:
@@ -110,7 +121,15 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == CUT:
             self._cut(request, body)
             return self._hang_up()
+        if fault == INNER and request.may_fail_in_a_200:
+            if random.random() < 0.5:
+                self._forward(request, body)
+            return self._error("200")
+        if fault == TWICE:
+            self._forward(request, body)
         status, headers, answer = self._forward(request, body)
+        if fault == LATE:
+            time.sleep(random.choice(LATE_S))
         if fault == LOST or (fault == TORN and len(answer) < 2):
             return self._hang_up()
         self._reply(status, headers, answer[: len(answer) // 2] if fault == TORN else answer)

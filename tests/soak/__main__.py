@@ -15,7 +15,7 @@ import pytest
 
 from tests.nfs.kernel import OwnKernel
 from tests.soak.journal import Journal
-from tests.soak.places import INSIDE, PLACES
+from tests.soak.places import INSIDE, MORE, PLACES
 from tests.soak.running import everything_at_once
 
 NFS = "nfs"
@@ -25,18 +25,18 @@ LONGEST_S = 1800.0
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Everything at once, and a verdict.")
-    parser.add_argument("places", nargs="*", metavar="PLACE", help=", ".join((*PLACES, NFS)))
+    parser.add_argument("places", nargs="*", metavar="PLACE", help=", ".join((*PLACES, *MORE, NFS)))
     parser.add_argument("--seconds", type=float, default=1800, help="of each; default 1800")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument(
         "--keep", type=Path, help="a directory for what a failure leaves: logs, reports, journal, store"
     )
     options = parser.parse_args(words)
-    if strange := set(options.places) - {*PLACES, *INSIDE, NFS}:
-        parser.error(f"no such place: {', '.join(sorted(strange))}; there are {', '.join((*PLACES, NFS))}")
+    if strange := set(options.places) - {*PLACES, *MORE, *INSIDE, NFS}:
+        parser.error(f"no such place: {', '.join(sorted(strange))}; there are {', '.join((*PLACES, *MORE, NFS))}")
     # The threads of clients and servers are not the seed's to order: it only says what is tried, not what happens.
     random.seed(options.seed)
-    places = options.places or (*PLACES, NFS)
+    places = options.places or (*PLACES, *MORE, NFS)
     passed = [soak(place, options.seconds, options.seed, options.keep) for place in places]
     return 0 if all(passed) else 1
 
@@ -46,7 +46,7 @@ def soak(where: str, seconds: float, seed: int, keep: Path | None) -> bool:
         return soak_on_nfs(seconds, seed, keep)
     home, began = Path(tempfile.mkdtemp(prefix=f"zotctl-soak-{where}-")), time.monotonic()
     try:
-        with (PLACES | INSIDE)[where](home) as place:
+        with (PLACES | MORE | INSIDE)[where](home) as place:
             journal = everything_at_once(home, place, seconds)
             for root in place.directories() if journal.failures and keep else ():
                 shutil.copytree(root, home / "store" / root.name, symlinks=True)

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.soak.fleet import Fleet, Jobs, signalled
+from tests.soak.fleet import Clocks, Fleet, Jobs, signalled
 from tests.soak.journal import Journal
 from tests.soak.places import Place
 
 
 class Chaos:
-    """SIGKILL, or SIGSTOP and after a while SIGCONT, to servers, workers and jobs at random; servers that are cut off;
-    and what befalls the storage. Each is counted by its name."""
+    """SIGKILL, or SIGSTOP and after a while SIGCONT, to servers, workers and jobs at random; servers that are cut off
+    and that reload; hosts whose clocks jump; and what befalls the storage. Each is counted by its name."""
 
-    def __init__(self, fleet: Fleet, jobs: Jobs, journal: Journal, place: Place) -> None:
-        self._fleet, self._jobs, self._journal, self._place = fleet, jobs, journal, place
+    def __init__(self, fleet: Fleet, jobs: Jobs, journal: Journal, place: Place, clocks: Clocks) -> None:
+        self._fleet, self._jobs, self._journal, self._place, self._clocks = fleet, jobs, journal, place, clocks
         self._passing: list[threading.Thread] = []
 
     def pass_away(self) -> None:
@@ -31,8 +31,9 @@ class Chaos:
     def strike(self) -> None:
         random.choices(
             (self._worker_dies, self._worker_freezes, self._server_dies, self._parent_dies, self._job_dies,
-             self._job_freezes, self._storage_suffers, self._server_is_cut_off),
-            (2, 3, 1, 1, 3, 3, 1, 3),
+             self._job_freezes, self._storage_suffers, self._server_is_cut_off,
+             self._clock_jumps, self._server_reloads),
+            (2, 3, 1, 1, 3, 3, 1, 3, 2, 1),
         )[0]()  # fmt: skip
 
     def _worker(self) -> int | None:
@@ -83,6 +84,14 @@ class Chaos:
     def _storage_suffers(self) -> None:
         if sufferings := self._place.sufferings():
             self._tell("sufferings of the storage", random.choice(sufferings)())
+
+    def _clock_jumps(self) -> None:
+        self._tell("jumps of clocks", self._clocks.jump())
+
+    def _server_reloads(self) -> None:
+        server = random.choice(self._fleet.servers)
+        if signalled(server.process.pid, signal.SIGHUP):
+            self._tell("reloads", "SIGHUP to server", server.process.pid)
 
     def _server_is_cut_off(self) -> None:
         if (network := self._fleet.network) is None:

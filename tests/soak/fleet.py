@@ -37,6 +37,31 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
     return {**environ, "NO_PROXY": "*", "no_proxy": "*"}
 
 
+SKEWED = Path(__file__).with_name("skewed")
+SKEWS = (0.0, 0.0, 90.0, -90.0, 3600.0, -3600.0, 5 * 3600.0, -5 * 3600.0)
+"""Seconds by which the clock of a host is wrong."""
+
+
+class Clocks:
+    """Those of as many hosts, each with one server; jobs run on any of them."""
+
+    def __init__(self, home: Path, hosts: int) -> None:
+        self._files = [home / f"skew-{number}" for number in range(hosts)]
+        for file in self._files:
+            file.write_text("0")
+
+    def environ(self, number: int) -> dict[str, str]:
+        """Of a process on the host of this number, which may be any."""
+        file = self._files[number % len(self._files)]
+        return {"PYTHONPATH": str(SKEWED), "SOAK_SKEW": str(file)}
+
+    def jump(self) -> str:
+        """One of them jumps. What has happened."""
+        file, seconds = random.choice(self._files), random.choice(SKEWS)
+        file.write_text(str(seconds))
+        return f"{file.name}: the clock is wrong by {seconds:g} s"
+
+
 def kill_family(server: Server) -> None:
     """SIGKILL to parent and workers before any of them can tell another; frozen ones too."""
     if server.process.poll() is None:
@@ -53,8 +78,9 @@ class Fleet:
     """The servers. Who wants one gets any that is up; that may die in the same moment, or be cut off: each of them has
     a `network` of its own, if there is one."""
 
-    def __init__(self, home: Path, place: Place, journal: Journal, network: Network | None) -> None:
+    def __init__(self, home: Path, place: Place, journal: Journal, clocks: Clocks, network: Network | None) -> None:
         self._home, self._place, self._journal, self.network = home, place, journal, network
+        self._clocks = clocks
         self._started = 0
         self.servers = [self.start(number) for number in range(place.servers)]
 
@@ -66,7 +92,7 @@ class Fleet:
             config=self._place.config,
             workers=2,
             address=self._place.address(number),
-            environ=clean(self._place.environ),
+            environ=clean({**self._place.environ, **self._clocks.environ(number)}),
             prefix=self.network.prefix(number) if self.network else (),
             host=self.network.address(number) if self.network else "127.0.0.1",
         )
@@ -105,8 +131,8 @@ class Fleet:
 class Jobs:
     """`zotctl COMMAND` again and again, each a loop of its own."""
 
-    def __init__(self, home: Path, place: Place, journal: Journal) -> None:
-        self._reports, self.place, self._journal = home / "reports", place, journal
+    def __init__(self, home: Path, place: Place, journal: Journal, clocks: Clocks) -> None:
+        self._reports, self.place, self._journal, self._clocks = home / "reports", place, journal, clocks
         self._reports.mkdir()
         self._config = home / "jobs.toml"
         self._config.write_text(place.config)
@@ -123,7 +149,7 @@ class Jobs:
         command = [sys.executable, "-m", "zotctl.cli", *words, "--root", root or self.place.address(self._number)]
         command += ["--output", "jsonl", *(() if root else ("--config", str(self._config)))]
         environ = {key: value for key, value in os.environ.items() if "ZOTCTL" not in key}
-        environ.update(clean(self.place.environ))
+        environ.update(clean({**self.place.environ, **self._clocks.environ(self._number)}))
         began = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(

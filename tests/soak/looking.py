@@ -52,7 +52,7 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
         if ("blobs" in parts or "_blobs" in parts or "holds" in parts) and not alive & set(parts):
             world.journal.fail("was deleted and is not freed", found.key)
         # An intent of a collector that was killed stays until nobody would carry it out any more.
-        if found.key.startswith((".zotctl/uploads/", ".zotctl/staged/")):
+        if any(f".zotctl/{each}/" in found.key for each in ("uploads", "staged")):
             world.journal.fail("is left over", found.key)
     copy = home / "copy"
     copy.mkdir()

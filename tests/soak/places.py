@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tests import buckets
 from tests.http.serving import WITHOUT_JOBS
 from tests.mounts import mounted
 from tests.nfs.kernel import LEASE_S, NFSD
-from tests.object_proxy import LOST, Proxy, one_in
+from tests.object_proxy import ALL_FAULTS, LOST, TWICE, Proxy, one_in
 from tests.soak.network import Network
 from tests.soak.troubles import FULL, Troubles
 from tests.tools import present, program
@@ -162,25 +163,29 @@ class OnNfs(Place):
 
 
 class InBucket(Place):
-    """Three servers before an object store that is restarted, throttled, and answers one request in `FAULT_IN` wrongly
-    or not at all."""
+    """Three servers before an object store that is restarted, throttled, and answers one request in `FAULT_IN` wrongly,
+    late, or not at all, or does it twice."""
 
     delay = 12.0
     servers = 3
     unlikely = ("dedupe 0",)
     """It waits a minute for readers of old copies, if nobody kills it."""
 
-    def __init__(self, bucket: buckets.Bucket, *, dedupe: bool) -> None:
+    def __init__(self, bucket: buckets.Bucket, *, dedupe: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`more`: variables of the environment."""
         super().__init__()
         self.bucket = bucket
         self._more = {
+            **more,
             "ZOTCTL_STORAGE_DEDUPE": str(dedupe).lower(),
             "ZOTCTL_STORAGE_GC_DELAY": f"{self.delay:.0f}s",
         }
         self._by("127.0.0.1")
 
     def _by(self, host: str) -> None:
-        self.proxy = Proxy(self.bucket.server.endpoint, one_in(FAULT_IN, random.randrange(10**6)), host=host)
+        self.proxy = Proxy(
+            self.bucket.server.endpoint, one_in(FAULT_IN, random.randrange(10**6), ALL_FAULTS), host=host
+        )
         settings = replace(self.bucket.settings, endpoint=self.proxy.endpoint)
         self.environ = {**WITHOUT_JOBS, **buckets.Bucket(settings, None).environment, **self._more}
 
@@ -210,11 +215,33 @@ class InBucket(Place):
 
     @property
     def lost(self) -> int:
-        """Of them, requests that were done and not answered."""
-        return sum(fault == LOST for _, fault in self.proxy.faults)
+        """Of them, requests that were done, and not answered or once more."""
+        return sum(fault in (LOST, TWICE) for _, fault in self.proxy.faults)
 
     def files(self, encoded: str) -> list[Path]:
         return [path for path in self.bucket.path("").rglob(encoded) if path.is_file() and path.stat().st_size]
+
+
+class Both(InBucket):
+    """A directory, and some of the repositories in a bucket; layers are mounted across."""
+
+    def __init__(self, home: Path, bucket: buckets.Bucket) -> None:
+        super().__init__(bucket, dedupe=False, more={"ZOTCTL_STORAGE_CREATE": "true"})
+        self._root = home / "root"
+        self._root.mkdir()
+        self.config = "".join(
+            f'[[storage.routes]]\nprefix = "{prefix}"\nroot = {{ path = "{bucket.url}/{prefix}" }}\n'
+            for prefix in ("two", "imported")
+        )
+
+    def address(self, number: int) -> str:
+        return str(self._root)
+
+    def directories(self) -> list[Path]:
+        return [self._root]
+
+    def files(self, encoded: str) -> list[Path]:
+        return [*Place.files(self, encoded), *super().files(encoded)]
 
 
 @contextmanager
@@ -232,10 +259,11 @@ def in_directories(home: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def in_bucket(home: Path, *, dedupe: bool = False) -> Iterator[Place]:
+def in_bucket(home: Path, *, dedupe: bool = False, both: bool = False) -> Iterator[Place]:
     server = buckets.Server()
     try:
-        place = InBucket(buckets.make_bucket(server), dedupe=dedupe)
+        bucket = buckets.make_bucket(server)
+        place = Both(home, bucket) if both else InBucket(bucket, dedupe=dedupe)
         try:
             yield place
         finally:
@@ -247,6 +275,12 @@ def in_bucket(home: Path, *, dedupe: bool = False) -> Iterator[Place]:
 @contextmanager
 def in_pooled_bucket(home: Path) -> Iterator[Place]:
     with in_bucket(home, dedupe=True) as place:
+        yield place
+
+
+@contextmanager
+def in_both(home: Path) -> Iterator[Place]:
+    with in_bucket(home, both=True) as place:
         yield place
 
 
@@ -266,4 +300,6 @@ PLACES = {
     "pool": in_pooled_bucket,
 }
 """What a soak may be asked for by name, beside `nfs`, which is `INSIDE` in a kernel of its own."""
+MORE = {"both": in_both}
+"""And for these, which an ordinary test run has no time for."""
 INSIDE = {"inside": on_nfs}

@@ -14,7 +14,7 @@ import httpx
 from tests.soak import network
 from tests.soak.actors import REPOSITORIES, Contender, Importer, Puller, Pusher, World
 from tests.soak.chaos import Chaos
-from tests.soak.fleet import Fleet, Jobs
+from tests.soak.fleet import Clocks, Fleet, Jobs
 from tests.soak.journal import Journal
 from tests.soak.looking import check
 from tests.soak.places import InBucket, Place
@@ -35,10 +35,11 @@ def everything_at_once(home: Path, place: Place, seconds: float) -> Journal:
     apart = network.Network(place.servers) if place.apart and network.possible() else None
     if apart:
         place.join(apart)
-    fleet = Fleet(home, place, journal, apart)
-    jobs = Jobs(home, place, journal)
+    clocks = Clocks(home, place.servers)
+    fleet = Fleet(home, place, journal, clocks, apart)
+    jobs = Jobs(home, place, journal, clocks)
     wanted = (*(what for what in WANTED if what not in place.unlikely), *(("partitions",) if apart else ()))
-    world, chaos = World(fleet, jobs, journal, place.delay, wanted), Chaos(fleet, jobs, journal, place)
+    world, chaos = World(fleet, jobs, journal, place.delay, wanted), Chaos(fleet, jobs, journal, place, clocks)
     try:
         rush(world, chaos, home, place, seconds)
         if journal.failures:
