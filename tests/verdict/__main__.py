@@ -25,16 +25,16 @@ def main(words: list[str]) -> int:
     options = parser.parse_args(words)
     if strange := set(options.levels) - {level.name for level in LEVELS}:
         parser.error(f"no such level: {', '.join(sorted(strange))}")
-    fates = []
+    fates, text = [], ""
     for level in LEVELS:
         if not options.levels or level.name in options.levels:
             print(f"{level.name} ...", file=sys.stderr, flush=True)
             fates.append(run(level, long=options.long, seed=options.seed))
-    text = page(fates, long=options.long, seed=options.seed)
+            text = page(fates, long=options.long, seed=options.seed)
+            if options.output is not None:  # after each level, so that who interrupts it has those that were run
+                options.output.write_text(text)
     if options.output is None:
         print(text)
-    else:
-        options.output.write_text(text)
     return 0 if all(fate.passed for fate in fates) else 1
 
 

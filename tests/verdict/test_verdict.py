@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import REPOSITORY
+from tests.verdict import running
 from tests.verdict.levels import LEVELS, Level
 from tests.verdict.page import page
 from tests.verdict.running import Fate, run
@@ -68,3 +69,11 @@ def test_a_page(tmp_path: Path) -> None:
     assert "## bad: exit code 3" in text and "why | it fails" in text
     passed = page([Fate(good, ("python",), {}, 0, "", 1.0)], long=True, seed=5)
     assert passed.startswith("# Verdict: all 1 levels passed\n")
+
+
+def test_a_level_that_hangs_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that it started, of which one does not hear an interrupt."""
+    monkeypatch.setattr(running, "TIDY_S", 0.5)
+    deaf = "trap '' INT; sleep 100 & wait; sleep 100"
+    fate = run(Level("hung", "nothing", ("sh", "-c", deaf), ()), long=False, seed=5, limit_s=0.2)
+    assert not fate.passed and "it did not end within" in fate.output
