@@ -59,7 +59,7 @@ def test_a_start_asks_for_nothing_that_grows(tmp_path: Path, bucket: Bucket) -> 
     for directory in (names, bucket.path("r")):
         directory.mkdir(parents=True, exist_ok=True)
     for number in range(10_000):
-        os.link(one, names / f"r:{number}")
+        os.link(one, bucket.path(keys.listed_name(f"r/{number}")))
         bucket.path(f"r/{number}").mkdir()
         os.link(one, bucket.path(keys.layout(f"r/{number}")))
     bucket.client().put(keys.index("r/9999"), empty_index().render())
