@@ -176,7 +176,7 @@ MUTANTS = [
         "a fence without an answer is none",
         "jobs/bucket/deletion.py",
         (
-            "            with suppress(OutcomeUnknown):\n"
+            "            with suppress(OutcomeUnknown, LayoutInvalid):\n"
             "                if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):\n"
             "                    return marks.reachable\n"
             "        return None"

@@ -95,8 +95,8 @@ MUTANTS = [
         "I6",
         "an index.json that was changed since is not fenced",
         "storage/bucket/index.py",
-        "return done or self._done(name, tried) is not None",
-        "return True",
+        "return self._swap(name, before, draft, tried[-1]) or _done(self._before(name), tried) is not None",
+        "return self._swap(name, before, draft, tried[-1]) or True",
         SWAP + "test_c4_an_index_that_was_changed_since_is_not_fenced",
     ),
     Mutant(

@@ -161,7 +161,7 @@ class Deletion:
                 return None
             if marks.faults:
                 return None
-            with suppress(OutcomeUnknown):
+            with suppress(OutcomeUnknown, LayoutInvalid):
                 if self._protocol.indexes.touch(name, Snapshot(marks.index, str(marks.generation))):
                     return marks.reachable
         return None

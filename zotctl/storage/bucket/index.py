@@ -134,17 +134,14 @@ class IndexObjects:
         """M1 and M4: apply all changes that are not refused by one PUT. Raises Busy if other writers win for
         `COMMIT_TIMEOUT_S`."""
         until, pause = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, FIRST_PAUSE_S
-        unsure: list[_Sent] = []
-        refused: list[_Sent] = []
+        tried, unsure = list[_Sent](), False
         glanced = self._glanced(name)
         while True:
-            if unsure and (done := self._done(name, unsure)) is not None:
-                return done.outcomes
             before = glanced or self._before(name)
             if before is None:
                 self._refuse_lost(name)
-            if before is not None and (done := _listed(before.index, refused)) is not None:
-                return done.outcomes  # a proxy has repeated it, and told the second answer
+            if (done := _done(before, tried)) is not None:
+                return done.outcomes
             draft = before.index.copy() if before else empty_index()
             outcomes = [apply(change, tx, draft) for change in changes]
             is_sure, glanced = glanced is None, None
@@ -156,14 +153,13 @@ class IndexObjects:
             if before is None:
                 self._create(name)
                 continue
-            sent = self._render(draft, outcomes)
+            tried.append(self._render(draft, outcomes))
             try:
-                if self._swap(name, before, draft, sent):
+                if self._swap(name, before, draft, tried[-1]):
                     return outcomes
-                refused.append(sent)
                 self._context.conflict()
             except OutcomeUnknown:
-                unsure.append(sent)
+                unsure = True
             if self._context.clock.elapsed() >= until:
                 raise Busy(f"{name}: other processes change its index.json faster than this one can; try again")
             self._context.clock.sleep(pause * self._context.clock.jitter())
@@ -244,32 +240,21 @@ class IndexObjects:
 
     def touch(self, name: str, before: Snapshot) -> bool:
         """C4: the same content with another generation and epoch, if nothing has changed since `before`.
-        A writer that was about to commit begins again, and sees the intent. An attempt without an answer is looked up,
-        and one that was refused, which a proxy may have repeated.
-        Raises OutcomeUnknown after half a minute of that."""
+        A writer that was about to commit begins again, and sees the intent. Raises OutcomeUnknown after half a minute
+        of attempts without an answer; LayoutInvalid."""
         until, tried = self._context.clock.elapsed() + COMMIT_TIMEOUT_S, list[_Sent]()
         while True:
             draft = before.index.copy()
             draft.annotate(EPOCH, self._context.clock.token())
             tried.append(self._render(draft))
             try:
-                done = self._swap(name, before, draft, tried[-1])
-                return done or self._done(name, tried) is not None
+                return self._swap(name, before, draft, tried[-1]) or _done(self._before(name), tried) is not None
             except OutcomeUnknown:
                 if self._context.clock.elapsed() >= until:
                     raise
-            if self._done(name, tried) is not None:
+            if _done(self._before(name), tried) is not None:
                 return True
             self._context.clock.sleep(FIRST_PAUSE_S * self._context.clock.jitter())
-
-    def _done(self, name: str, tried: Sequence[_Sent]) -> _Sent | None:
-        """The attempt without an answer that was done, if any."""
-        try:
-            got = read_state(self._context.objects, keys.index(name))
-        except NotFound:
-            return None
-        assert got is not None
-        return next((sent for sent in tried if sent.body == got[1]), None) or _built_upon(got[1], tried)
 
 
 def _etag_of(snapshot: Snapshot | None) -> str:
@@ -277,16 +262,8 @@ def _etag_of(snapshot: Snapshot | None) -> str:
     return "" if generation.startswith(NO_ETAG) else generation
 
 
-def _listed(index: Index, tried: Sequence[_Sent]) -> _Sent | None:
-    """The attempt that is there, or that another writer has built on."""
-    generations = index.annotation(GENERATIONS).split() if tried else []
-    return next((sent for sent in tried if sent.generation in generations), None)
-
-
-def _built_upon(body: bytes, tried: Sequence[_Sent]) -> _Sent | None:
-    """The attempt that another writer has built on: it lists our generation behind its own."""
-    try:
-        generations = parse_index(body).annotation(GENERATIONS).split()[1:]
-    except LayoutInvalid:
-        return None
+def _done(now: Snapshot | None, tried: Sequence[_Sent]) -> _Sent | None:
+    """The attempt that was done, if any: its answer was lost, or a proxy has repeated it and told the second answer.
+    It is what is there now, or other writers, who keep our generation behind theirs, have built on it."""
+    generations = now.index.annotation(GENERATIONS).split() if now is not None and tried else []
     return next((sent for sent in tried if sent.generation in generations), None)
