@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.clocks import Hand
 from tests.jobs.layouts import run_scrub
 from tests.jobs.retaining import KINDS, NAME, Place, keep, places
 from tests.jobs.test_gc import DELAY, collect
 from tests.stores import push_blob, store_over
 from zotctl.config import KeepTags, Policy
-from zotctl.errors import BlobUploadUnknown
+from zotctl.errors import BlobUploadUnknown, NotFound
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.bucket.eligibility import AHEAD_NAME, AHEAD_REMEMBERED_S, Ahead
 from zotctl.jobs.retention import Rules
@@ -140,6 +141,30 @@ def test_an_upload_goes_after_the_delay(place: Place) -> None:
     assert is_open(place, upload)
     place.rounds(count=3)
     assert not is_open(place, upload)
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+def test_the_clock_of_a_collector_s_host_does_not_count(hours: int) -> None:
+    """In a directory: the file system's does, which has stamped the files."""
+    place = Place("directory")
+    stray = push_blob(place.store.repository_for_push(NAME), b"stray")
+    upload = place.store.repository_for_push(NAME).start_upload()
+    place.store.close()
+    host = Hand(place.clock.at + hours * 3600)
+
+    def collected() -> None:
+        host.at += 0.8 * DELAY
+        place.later(0.8)
+        store = store_over(place.driver, clock=host)
+        assert collect(store).errors == []
+        store.close()
+
+    collected()
+    assert is_open(place, upload) and place.driver.stat(keys.blob(NAME, stray))
+    collected()
+    assert not is_open(place, upload) and there(place, stray)
+    with pytest.raises(NotFound):
+        place.driver.stat(keys.blob(NAME, stray))
 
 
 def test_an_upload_that_began_ahead_keeps_no_blobs(place: Place) -> None:

@@ -36,8 +36,6 @@ class Place:
     servers = 2
     apart = True
     """Whether servers are to be cut off from clients."""
-    wrong_clocks = False
-    """Whether hosts' clocks jump. In a directory, a collector whose clock is ahead ends uploads that are under way."""
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
@@ -170,7 +168,6 @@ class InBucket(Place):
 
     delay = 12.0
     servers = 3
-    wrong_clocks = True
     unlikely = ("dedupe 0",)
     """It waits a minute for readers of old copies, if nobody kills it."""
 
@@ -227,8 +224,6 @@ class InBucket(Place):
 
 class Both(InBucket):
     """A directory, and some of the repositories in a bucket; layers are mounted across."""
-
-    wrong_clocks = False
 
     def __init__(self, home: Path, bucket: buckets.Bucket) -> None:
         super().__init__(bucket, dedupe=False, more={"ZOTCTL_STORAGE_CREATE": "true"})

@@ -36,9 +36,12 @@ class Ages:
         self._driver, self.now, self._no_delay, self._dry_run = driver, now, no_delay, dry_run
         self._clock, self._began = clock, clock.boottime()
 
-    def later(self, now: float) -> Ages:
-        """A copy for a later moment `now` of the same run."""
-        return Ages(self._driver, now, self._clock, no_delay=self._no_delay, dry_run=self._dry_run)
+    def later(self) -> Ages:
+        """A copy for the present moment of the same run."""
+        return Ages(self._driver, self._present(), self._clock, no_delay=self._no_delay, dry_run=self._dry_run)
+
+    def _present(self) -> float:
+        return self.now + self._clock.boottime() - self._began
 
     def written(self, key: str, info: Info) -> float:
         """When the content of a file, or the list of names in a directory, changed last; never later than now."""
@@ -55,7 +58,7 @@ class Ages:
 
     def _first(self, key: str, *stamps: float) -> float:
         # What was written during the run is not ahead: once touched, it would count from the start of the run.
-        present = self.now + self._clock.boottime() - self._began
+        present = self._present()
         for at in stamps:
             if not is_ahead(at, present):
                 return at

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from zotctl.errors import LayoutInvalid, NoSpace, NotEmpty, NotFound, ZotctlError
+from zotctl.errors import LayoutInvalid, NoSpace, NotEmpty, NotFound, StorageError, ZotctlError
 from zotctl.jobs.ages import JUST_BEGUN_S, UPLOAD_SPARED_S, Ages, uploads
 from zotctl.jobs.gc import GcOptions, Planner, note_purged, planned
 from zotctl.jobs.local.trash import LocalTrash
@@ -63,10 +63,19 @@ class LocalCollector:
     def __init__(self, run: Run, root: Root, options: GcOptions) -> None:
         self.halted = threading.Event()
         self._run, self._root = run, root
-        now, self._dry_run = run.clock.now(), run.dry_run or options.dry_run
+        self._dry_run = run.dry_run or options.dry_run
+        now = self._now()
         self._ages = Ages(root.driver, now, run.clock, no_delay=options.delay == 0, dry_run=self._dry_run)
         self._chosen = Chosen(options, ActiveUploads(root, options.delay, now, self._ages))
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
+
+    def _now(self) -> float:
+        """By the clock that stamps the files: that of a host that is some hours ahead would end uploads under way. By
+        this machine's in a rehearsal, for which no file is made."""
+        if not self._dry_run:
+            with suppress(StorageError):
+                return local_of(self._root).trash.now() / 1e9
+        return self._run.clock.now()
 
     def begin(self) -> None:
         """Purges the trash, first of all, so that a run that is cut short frees something."""
@@ -79,7 +88,7 @@ class LocalCollector:
 
     def collect(self, name: str) -> None:
         """Moves what nothing reaches into the trash; see `Collection`."""
-        ages = self._ages.later(self._run.clock.now())
+        ages = self._ages.later()
         Collection(self._run, self._root, name, self._run_name, self._chosen, ages, dry_run=self._dry_run).collect()
 
     def stopped(self) -> None:
@@ -358,7 +367,7 @@ class ActiveUploads:
 def sweep(run: Run, root: Root, delay: float, ages: Ages) -> None:
     """Remove stale uploads, what killed imports have staged, temporary files and unused pool entries of one root that
     are older than the grace period."""
-    ages = ages.later(run.clock.now())
+    ages = ages.later()
     _sweep_uploads(run, root, delay, ages)
     _sweep_staged(run, root, delay, ages)
     for entry in scan_or_empty(root.driver, keys.TMP):
