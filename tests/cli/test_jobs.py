@@ -354,6 +354,7 @@ def test_a_signal_ends_a_job_with_its_report(
         until = time.monotonic() + 60
         while not list(tmp_path.glob("a.tar.part")) and time.monotonic() < until:
             time.sleep(0.02)
+        time.sleep(0.5)  # between making the file and knowing it there is a moment, in which a run is as good as killed
         for number in numbers:
             job.send_signal(number)
         told, _ = job.communicate(timeout=PATIENCE_S)

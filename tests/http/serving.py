@@ -20,6 +20,7 @@ from typing import IO, Any
 import httpx
 
 from tests.buckets import Bucket
+from zotctl.http.access import WAIT_S
 
 START = 180.0
 _MUTANT = "import runpy, tests.mutants.hook; runpy.run_module('zotctl.cli', run_name='__main__', alter_sys=True)"
@@ -98,6 +99,8 @@ class Server:
         return first_line(self.process.stdout)
 
     def log(self) -> str:
+        """With the line of a request that was just answered, which is written a moment later."""
+        time.sleep(10 * WAIT_S)
         return self.log_file.read_text()
 
     def lines(self) -> list[dict[str, Any]]:

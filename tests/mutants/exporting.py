@@ -76,7 +76,7 @@ MUTANTS = [
         "I11",
         "a run that fails leaves nothing",
         "jobs/files.py",
-        "            if os.path.samestat(own, os.lstat(part)):\n                os.unlink(part)\n",
+        "            if own is not None and os.path.samestat(own, os.lstat(part)):\n                os.unlink(part)\n",
         "            os.lstat(part)\n",
         EXPORT + "test_a_full_disk",
     ),

@@ -86,7 +86,8 @@ class Chaos:
             self._tell("sufferings of the storage", random.choice(sufferings)())
 
     def _clock_jumps(self) -> None:
-        self._tell("jumps of clocks", self._clocks.jump())
+        if self._place.wrong_clocks:
+            self._tell("jumps of clocks", self._clocks.jump())
 
     def _server_reloads(self) -> None:
         server = random.choice(self._fleet.servers)

@@ -49,6 +49,8 @@ def look_at_bucket(world: World, place: InBucket, home: Path) -> None:
     alive = {digest_of(body).encoded for made in world.tags.held.values() for body in (made.manifest, *made.blobs)}
     for found in place.bucket.client().list(""):
         parts = found.key.split("/")
+        if ".zotctl/damaged/" in found.key:
+            continue  # the mark of a copy that is gone stays until the next scrub
         if ("blobs" in parts or "_blobs" in parts or "holds" in parts) and not alive & set(parts):
             world.journal.fail("was deleted and is not freed", found.key)
         # An intent of a collector that was killed stays until nobody would carry it out any more.

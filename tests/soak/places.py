@@ -36,6 +36,8 @@ class Place:
     servers = 2
     apart = True
     """Whether servers are to be cut off from clients."""
+    wrong_clocks = False
+    """Whether hosts' clocks jump. Not beside a directory, where the ages of some files are taken by them."""
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
@@ -168,6 +170,7 @@ class InBucket(Place):
 
     delay = 12.0
     servers = 3
+    wrong_clocks = True
     unlikely = ("dedupe 0",)
     """It waits a minute for readers of old copies, if nobody kills it."""
 
@@ -224,6 +227,8 @@ class InBucket(Place):
 
 class Both(InBucket):
     """A directory, and some of the repositories in a bucket; layers are mounted across."""
+
+    wrong_clocks = False
 
     def __init__(self, home: Path, bucket: buckets.Bucket) -> None:
         super().__init__(bucket, dedupe=False, more={"ZOTCTL_STORAGE_CREATE": "true"})

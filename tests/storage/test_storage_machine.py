@@ -120,8 +120,8 @@ class Repo:
         return True
 
     def reachable(self, *, sure: bool) -> set[Digest]:
-        """Manifests from the rows down. `sure`: only through what is whole; else also through what this
-        process may remember from before the damage."""
+        """Manifests from the rows down, with subjects that are here. `sure`: only through what is whole; else also
+        through what this process may remember from before the damage."""
         found: set[Digest] = set()
         todo = [parse_digest(digest) for digest in self.rows.digests()]
         while todo:
@@ -129,7 +129,10 @@ class Repo:
             if digest not in found:
                 found.add(digest)
                 if not sure or self.blobs.get(digest) == GOOD:
-                    todo += MANIFESTS[digest].children
+                    known = MANIFESTS[digest]
+                    todo += known.children
+                    if known.subject is not None and known.subject in self.blobs:
+                        todo.append(known.subject)
         return found
 
     def readable(self) -> set[Digest]:

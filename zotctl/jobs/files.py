@@ -98,10 +98,11 @@ def new_file(path: str, *, replaces: bool) -> Iterator[NewFile]:
     other StorageErrors. Whatever is raised in the block, `path` stays as it was.
     """
     part, directory = f"{path}.part", os.path.dirname(path)
-    with translated(path), locked(directory):
-        descriptor = _own_part(part)
-        own = os.fstat(descriptor)
+    own: os.stat_result | None = None
     try:
+        with translated(path), locked(directory):
+            descriptor = _own_part(part)
+            own = os.fstat(descriptor)
         with os.fdopen(descriptor, "wb") as file:
             yield NewFile(file, path)
             with translated(path):
@@ -112,7 +113,7 @@ def new_file(path: str, *, replaces: bool) -> Iterator[NewFile]:
                 _flush_directory(directory)
     except BaseException:
         with suppress(OSError):
-            if os.path.samestat(own, os.lstat(part)):
+            if own is not None and os.path.samestat(own, os.lstat(part)):
                 os.unlink(part)
         raise
 
