@@ -67,6 +67,16 @@ MUTANTS = [
         "tests/storage/test_bucket_client.py::test_a_clock_of_ours_that_is_wrong_does_not_count",
     ),
     Mutant(
+        "wrong-clock-of-one-thread",
+        kinds.OBJECTS,
+        "I10",
+        "each request that was signed by a wrong clock is sent again",
+        "storage/bucket/objects/connection.py",
+        "if abs(behind - signed_behind) < SKEW_S:",
+        "if abs(behind - self._behind) < SKEW_S:",
+        "tests/storage/test_bucket_client.py::test_a_clock_that_is_wrong_is_wrong_for_all_requests_under_way",
+    ),
+    Mutant(
         "index-built-upon-forgotten",
         kinds.SWAPS,
         "I4",

@@ -175,7 +175,7 @@ class Jobs:
         if strange := found - self.place.troubles.damaged:
             self._journal.fail("found damage that nobody made", name, *strange)
         elif code not in (*allowed, *excused):
-            told = [line for line in out.read_text().splitlines() if '"item"' not in line]
+            told = [line for line in out.read_text().splitlines() if '"item"' not in line and '"progress"' not in line]
             self._journal.fail(f"exit code {code}: {told[-20:]} {err.read_text()[-3000:]}", name)
         return code
 

@@ -41,6 +41,7 @@ from zotctl.errors import (
 from zotctl.storage.bucket.objects import client as over_wire
 from zotctl.storage.bucket.objects import connection, requests
 from zotctl.storage.bucket.objects.client import BucketSettings, Client, SignedRequest
+from zotctl.storage.bucket.objects.replies import ErrorReply
 from zotctl.storage.bucket.objects.retry import Retrying
 from zotctl.storage.bucket.objects.seam import Objects
 from zotctl.storage.bucket.objects.signing import Credentials, presigned_url
@@ -634,3 +635,26 @@ def test_a_clock_of_ours_that_is_wrong_does_not_count(bucket: Bucket, monkeypatc
     fresh.put("file", b"z")
     with pytest.raises(PermissionRefused):
         bucket.client(secret_key="wrong").put("file", b"x")
+
+
+def test_a_clock_that_is_wrong_is_wrong_for_all_requests_under_way(
+    bucket: Bucket,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of several that are refused, the first one teaches the time, and all are sent again."""
+    client, refused = bucket.client(), list[str]()
+    monkeypatch.setattr(connection, "time", SimpleNamespace(time=lambda: time.time() + 5 * 3600))
+    ask = client.connection.wire.ask
+
+    def other_thread_is_faster(method: str, path: str, **asked: Any) -> Any:
+        try:
+            return ask(method, path, **asked)
+        except ErrorReply:
+            refused.append(path)
+            if len(refused) == 1:
+                client.put("other", b"y")
+            raise
+
+    monkeypatch.setattr(client.connection.wire, "ask", other_thread_is_faster)
+    client.put("file", b"x")
+    assert refused == ["root/file", "root/other"] and get(client, "file") == b"x" and get(client, "other") == b"y"

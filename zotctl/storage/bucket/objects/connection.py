@@ -104,11 +104,11 @@ class BucketConnection:
 
     def ask(self, method: str, path: str, **asked: Any) -> Reply:
         """See `Wire.ask`, whose errors it raises beside those of `identity`."""
-        wire = self.wire
+        wire, behind = self.wire, self._behind
         try:
             return wire.ask(method, path, **asked)
         except ErrorReply as reply:
-            if not (self._moved(wire, reply.region) or self._is_skewed(reply)):
+            if not (self._moved(wire, reply.region) or self._was_skewed(reply, behind)):
                 raise
         return self.wire.ask(method, path, **asked)
 
@@ -120,12 +120,13 @@ class BucketConnection:
                     self.wire, self.endpoint = self._connect(region)
             return self.wire is not wire
 
-    def _is_skewed(self, reply: ErrorReply) -> bool:
-        """Was a request refused because this machine's clock is wrong? Then the next are signed by the server's."""
+    def _was_skewed(self, reply: ErrorReply, signed_behind: float) -> bool:
+        """Was a request refused because this machine's clock is wrong? Then the next are signed by the server's.
+        `signed_behind`: what `_behind` was when it was signed; another thread may have learnt better since."""
         if self._heard is None or reply.code not in ("RequestTimeTooSkewed", "403"):  # a HEAD's has no words
             return False
         behind = self.date() - time.time()
-        if abs(behind - self._behind) < SKEW_S:
+        if abs(behind - signed_behind) < SKEW_S:
             return False
         self._behind = behind
         return True
