@@ -6,7 +6,7 @@ text that is no digest, is kept as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSet
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, MutableSet
 from heapq import merge
 from operator import itemgetter
 from struct import Struct
@@ -133,10 +133,33 @@ class Records:
         return (bytes(bucket[at : at + width]) for at in range(0, len(bucket), width))
 
 
-class Digests(MutableSet[str]):
-    """A set of digests, and of other texts. It iterates in their order. Not for several threads."""
+class _Keys(Collection[str]):
+    """The digests, and other texts, of a set or a table. It iterates in their order."""
 
     __slots__ = ("_others", "_records")
+    _others: Collection[str]
+    _records: Records
+    """Each begins with the bytes of a digest."""
+
+    def __contains__(self, digest: object) -> bool:
+        if not isinstance(digest, str):
+            return False
+        raw = raw_of(digest)
+        return digest in self._others if raw is None else self._records.has(raw)
+
+    def __iter__(self) -> Iterator[str]:
+        ours = (text_of(record[:RAW_BYTES]) for record in self._records.in_order())
+        return merge(ours, sorted(self._others)) if self._others else ours
+
+    def __len__(self) -> int:
+        return len(self._records) + len(self._others)
+
+
+class Digests(_Keys, MutableSet[str]):
+    """A set of digests, and of other texts. It iterates in their order. Not for several threads."""
+
+    __slots__ = ()
+    _others: set[str]
 
     def __init__(self, some: Iterable[str] = ()) -> None:
         self._records, self._others = Records(RAW_BYTES), set[str]()
@@ -173,25 +196,13 @@ class Digests(MutableSet[str]):
         else:
             self._records.drop(raw)
 
-    def __contains__(self, digest: object) -> bool:
-        if not isinstance(digest, str):
-            return False
-        raw = raw_of(digest)
-        return digest in self._others if raw is None else self._records.has(raw)
 
-    def __iter__(self) -> Iterator[str]:
-        ours = map(text_of, self._records.in_order())
-        return merge(ours, sorted(self._others)) if self._others else ours
-
-    def __len__(self) -> int:
-        return len(self._records) + len(self._others)
-
-
-class DigestTable(MutableMapping[str, V]):
+class DigestTable(_Keys, MutableMapping[str, V]):
     """Values of a few integers by digests, and by other texts. It iterates in the order of its keys. Not for several
     threads."""
 
-    __slots__ = ("_fields", "_make", "_others", "_records", "_shape")
+    __slots__ = ("_fields", "_make", "_shape")
+    _others: dict[str, V]
 
     def __init__(self, shape: str, fields: Callable[[V], Iterable[int]], make: Callable[..., V]) -> None:
         """`shape`: of the integers that are the `fields` of a value, from which `make` makes it again; see `struct`."""
@@ -222,19 +233,6 @@ class DigestTable(MutableMapping[str, V]):
             del self._others[digest]
         elif not self._records.drop(raw):
             raise KeyError(digest)
-
-    def __contains__(self, digest: object) -> bool:
-        if not isinstance(digest, str):
-            return False
-        raw = raw_of(digest)
-        return digest in self._others if raw is None else self._records.has(raw)
-
-    def __iter__(self) -> Iterator[str]:
-        ours = (text_of(record[:RAW_BYTES]) for record in self._records.in_order())
-        return merge(ours, sorted(self._others)) if self._others else ours
-
-    def __len__(self) -> int:
-        return len(self._records) + len(self._others)
 
     def pairs(self) -> Iterator[tuple[str, V]]:
         """Each digest with its value, in the order of the digests: `items` looks each one up."""

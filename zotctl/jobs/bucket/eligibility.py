@@ -13,7 +13,6 @@ import json
 import threading
 from collections.abc import Iterable, Set
 from contextlib import suppress
-from threading import Lock
 
 from zotctl.errors import BlobUploadUnknown, Changed, NotFound, OutcomeUnknown
 from zotctl.jobs.ages import JUST_BEGUN_S, LONG_AGO, UPLOAD_SPARED_S
@@ -178,7 +177,7 @@ class Reached:
 
     def __init__(self) -> None:
         self._reached, self._needed, self._own = Numbers(), Numbers(), Numbers()
-        self._mutex = Lock()
+        self._mutex = threading.Lock()
         """Of those who enter."""
         self.left_alone = set[str]()
         """Repositories of which something is not known: they keep all that they hold."""
