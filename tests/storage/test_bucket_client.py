@@ -615,7 +615,7 @@ def test_deletes_are_signed_by_the_servers_clock(client: Client) -> None:
     client.connection._heard = (header, date - 3600, at)
     presigned = client.sign_deletes(["file"], 30)
     assert isinstance(presigned.request, SignedRequest)
-    assert presigned.request.until < date - 3000
+    assert presigned.ends < date - 3000
 
 
 def test_a_clock_of_ours_that_is_wrong_does_not_count(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -89,13 +89,12 @@ class BucketSettings:
 
 
 class SignedRequest(NamedTuple):
-    """What a presigned delete sends. `target`: path and query. `until` when it is good, by the server's clock."""
+    """What a presigned delete sends. `target`: path and query."""
 
     method: str
     target: str
     headers: dict[str, str]
     body: bytes
-    until: float
 
 
 class Client:
@@ -366,7 +365,7 @@ class Client:
             headers = content_md5(body)
             url = self._signed(method, self.connection.wire.url, {"delete": ""}, headers, at, seconds)
         target = url[url.index("/", url.index("//") + 2) :]
-        request = SignedRequest(method, target, headers, body, at + seconds)
+        request = SignedRequest(method, target, headers, body)
         return PresignedDelete(tuple(keys), request, at, at + seconds)
 
     def _signed(
@@ -384,7 +383,7 @@ class Client:
             reply = self.connection.wire.send(request.method, request.target, request.headers, request.body)
         left = undeleted(reply.status, reply.body)
         if left:
-            late, where = self.date() >= request.until, self.connection.where()
+            late, where = self.date() >= presigned.ends, self.connection.where()
             errors = [
                 not_deleted(where, key, ErrorReply(reply.status, code, text), late=late) for key, code, text in left
             ]
