@@ -195,10 +195,12 @@ class Pusher(Actor):
     def _chunks(self, name: str, digest: str, body: bytes, made: images.Image) -> None:
         """Each request may reach another server. A session whose request was lost is begun again."""
         for _ in range(100):
+            # Its age counts from when the server took the request, and the answer may be long under way.
+            began = time.time()
             answer, _ = self.ask("POST", f"/v2/{name}/blobs/uploads/", digest, made.digest)
             if answer.status_code != 202:
                 raise self.refuse("start of an upload", answer, digest, made.digest)
-            location, began = answer.headers["location"], time.time()
+            location = answer.headers["location"]
             half, lost = len(body) // 2, False
             for method, part in (("PATCH", body[:half]), ("PUT", body[half:])):
                 params = {"digest": digest} if method == "PUT" else {}
