@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +75,25 @@ def test_a_job_ends_when_the_server_does() -> None:
     made.on_report = lambda report, _: pytest.fail("it was not finished")
     with pytest.raises(IndexError):
         made.run()
+
+
+def test_all_that_jobs_need_is_loaded_before_their_process_is_forked(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from zotctl.config import Config, RootConfig, ScrubConfig, StorageConfig
+from zotctl.http import job_process
+root = RootConfig(path={str(tmp_path)!r}, gc=True, create=True)
+config = Config(storage=StorageConfig(roots=(root,)), scrub=ScrubConfig(interval=86_400.0))
+job_process.preload(config)
+before = set(sys.modules)
+from zotctl.jobs.schedule import Schedule
+from zotctl.storage import open_store
+made, ran = Schedule(config, open_store(config.storage, serving=True), bool), []
+made.on_report = lambda report, root: ran.append(report.job)
+for task in made._tasks:
+    task.due = 0.0
+made.run()
+print(ran, sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "['gc', 'scrub'] []\n", done.stderr

@@ -36,6 +36,16 @@ def is_wanted(config: Config) -> bool:
     return config.scrub.interval is not None or any(root.gc for root in roots)
 
 
+def preload(config: Config) -> None:
+    """Import what the jobs need, before processes are forked. Later an import would write to pages all over the memory
+    that they share, and each of these would be copied."""
+    if is_wanted(config):
+        import zotctl.jobs.schedule  # noqa: F401
+        from zotctl.jobs import stores
+
+        stores.preload(config.storage)
+
+
 def main(config: Config, life: int, counted: SharedText | None = None) -> int:
     """Run the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
 

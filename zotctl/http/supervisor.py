@@ -66,6 +66,7 @@ def run(
     sockets.allow_all_files()
     worker.keep_pieces()
     preload(config.storage)
+    job_process.preload(config)
     if config.metrics.enabled:
         import zotctl.http.metrics  # noqa: F401 - before the fork, so that the workers share its memory
     passed = systemd.passed_socket()

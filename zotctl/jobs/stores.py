@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from zotctl.config import StorageConfig, is_bucket
 from zotctl.oci.digest import Digest
 from zotctl.storage.clock import Clock
 from zotctl.storage.file_identity import HeldFile
@@ -172,6 +173,15 @@ class StoreJobs(Protocol):
 
     def probe(self) -> tuple[dict[str, Any], str]:
         """Try what the storage can do: the answers by ability, and one sentence that sums them up."""
+
+
+def preload(config: StorageConfig) -> None:
+    """Import what the jobs of these roots need, before processes are forked."""
+    for root in (*config.roots, *(route.root for route in config.routes)):
+        if is_bucket(root.path):
+            import zotctl.jobs.bucket.jobs
+        else:
+            import zotctl.jobs.local.jobs  # noqa: F401
 
 
 def jobs_of(root: Root) -> StoreJobs:
