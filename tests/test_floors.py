@@ -205,3 +205,17 @@ def test_the_jobs_inside_a_server_load_no_client_of_registries() -> None:
     code = "import sys, zotctl.jobs.schedule; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in ran.stdout.split() if name.partition(".")[0] in ("httpx", "rich", "typer", "urllib3")]
+
+
+def test_a_server_loads_no_library_that_its_configuration_does_not_ask_for() -> None:
+    """Each takes a tenth to half a MiB at rest."""
+    code = """
+import sys
+from zotctl.config import load_config
+from zotctl.http import job_process, supervisor
+job_process.preload(load_config(None, options={}, environ={}))
+print(*sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert not loaded & {"bcrypt", "blake3", "email", "tarfile", "tomli", "wcmatch"}

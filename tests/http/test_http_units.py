@@ -12,6 +12,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,7 +37,7 @@ from zotctl.errors import (
     ZotctlError,
 )
 from zotctl.http import sockets, systemd, transfer, worker
-from zotctl.http.answer import Answer, _safe
+from zotctl.http.answer import Answer, _date, _safe
 from zotctl.http.body import (
     ALL_BUFFERS_BYTES,
     BATCH_BYTES,
@@ -681,3 +682,8 @@ def test_requests_that_were_sent_ahead_let_other_connections_have_their_turn() -
             await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("second", [0, 951_782_400, 1_893_455_999, 4_102_444_800])
+def test_a_date_is_written_as_http_wants_it(second: int) -> None:
+    assert _date(second) == formatdate(second, usegmt=True)

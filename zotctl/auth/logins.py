@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zotctl.auth.certificates import name_in
-from zotctl.auth.passwords import PasswordFile
 from zotctl.auth.policy import AccessRules
 from zotctl.auth.users import ANONYMOUS, User
 from zotctl.config import HttpConfig, ways_in
 from zotctl.errors import ConfigError, Unauthorized
 
 if TYPE_CHECKING:
+    from zotctl.auth.passwords import PasswordFile
     from zotctl.auth.tokens import Token, TokenVerifier
 
 _NO_LOGIN = "basic og=="
@@ -63,7 +63,7 @@ class Logins:
     def __init__(self, config: HttpConfig) -> None:
         """Raises ConfigError if a file of passwords or keys cannot be used, or a library is not installed."""
         self.rules = AccessRules(config.access_control, login_possible=ways_in(config))
-        self._passwords = PasswordFile(config.auth.htpasswd) if config.auth.htpasswd is not None else None
+        self._passwords = _passwords(config)
         self.tokens = _tokens(config)
         self._certificates = config.auth.mtls if config.tls is not None and config.tls.client_ca is not None else None
         self._realm = config.realm.replace("\\", "\\\\").replace('"', '\\"')
@@ -145,6 +145,14 @@ class Logins:
             raise Unauthorized("a bearer token is needed")
         token = tokens.verify(text.strip())
         return Identity(User(token.subject or "token"), self.rules, token)
+
+
+def _passwords(config: HttpConfig) -> PasswordFile | None:
+    if config.auth.htpasswd is None:
+        return None
+    from zotctl.auth.passwords import PasswordFile
+
+    return PasswordFile(config.auth.htpasswd)
 
 
 def _tokens(config: HttpConfig) -> TokenVerifier | None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wcmatch import glob
-
-_FLAGS = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
 MOST_EXPANDED = 1000
 """How many globs the braces of one may stand for. Each of them becomes a regular expression."""
 
@@ -26,5 +23,8 @@ def check_glob(pattern: str) -> None:
 
 
 def _matches(name: str, pattern: str) -> bool:
+    from wcmatch import glob  # few configurations have globs
+
+    flags = glob.GLOBSTAR | glob.BRACE | glob.DOTGLOB | glob.FORCEUNIX
     both = [pattern[:-3], pattern] if pattern.endswith("/**") else pattern
-    return glob.globmatch(name, both, flags=_FLAGS, limit=MOST_EXPANDED)
+    return glob.globmatch(name, both, flags=flags, limit=MOST_EXPANDED)

@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import tomli
-
 from zotctl.config.checks import apply_single_writer, check_whole
 from zotctl.config.layers import CONFIG_VARIABLE, Document, apply_environment, apply_options, join, read_own
 from zotctl.config.model import Config, RootSettings, Source, StorageConfig
@@ -110,6 +108,8 @@ def _parse_yaml(file: str, text: str) -> dict[str, Any]:
 
 
 def _parse_toml(file: str, text: str) -> dict[str, Any]:
+    import tomli
+
     try:
         return tomli.loads(text)
     except (ValueError, RecursionError) as error:

@@ -27,9 +27,14 @@ class Hash(Protocol):
         ...
 
 
+def _blake3() -> Hash:
+    made: Hash = import_module("blake3").blake3()  # which few need, and is half a MiB
+    return made
+
+
 _HASHES: dict[str, Callable[[], Hash]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 if find_spec("blake3"):
-    _HASHES["blake3"] = import_module("blake3").blake3
+    _HASHES["blake3"] = _blake3
 
 ALGORITHMS: tuple[str, ...] = tuple(_HASHES)
 """The algorithms that can be computed here: sha256, sha512, and blake3 if its module is installed."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from io import FileIO
 from stat import S_ISDIR
+from typing import TYPE_CHECKING
 
 from zotctl.config import LayoutConfig, RootConfig, Route, StorageConfig, is_bucket, parse_address
 from zotctl.errors import ConfigError, LayoutInvalid, NameInvalid, NoSuchStore, NotFound, StorageError
@@ -16,7 +17,6 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, read
 from zotctl.storage.index import LARGEST_INDEX_BYTES, REPOSITORY, parse_index
-from zotctl.storage.local.archive import ArchiveDriver
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.driver import translated as translated
 from zotctl.storage.local.following import FollowingDriver
@@ -27,8 +27,10 @@ from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import Root
 from zotctl.storage.store import Store
-from zotctl.storage.tar import TAR_BLOCK_BYTES, is_like_tar, packed_otherwise
 from zotctl.storage.wrappers import AliasedDriver, ReadOnlyDriver
+
+if TYPE_CHECKING:
+    from zotctl.storage.local.archive import ArchiveDriver
 
 _PARTS = (LAYOUT_FILE, "index.json", "blobs")
 """What a layout has at its top."""
@@ -71,6 +73,8 @@ def preload(config: StorageConfig) -> None:
             from zotctl.storage.bucket.opening import preload_bucket
 
             preload_bucket(root)
+        elif os.path.isfile(root.path):
+            import zotctl.storage.local.archive  # noqa: F401
 
 
 def _open(
@@ -103,12 +107,16 @@ def _open_archive(root: RootConfig, route: Route | None, clock: Clock) -> Root:
 
 def archive(path: str) -> ArchiveDriver:
     """The members of a tar that is not packed. Raises ConfigError, LayoutInvalid, StorageErrors."""
+    from zotctl.storage.local.archive import ArchiveDriver  # few serve one
+
     path = os.path.abspath(path)
     return ArchiveDriver(detect(os.path.dirname(path)), path)
 
 
 def is_tar(path: str) -> bool:
     """Whether a file begins as a tar does, packed or not, or as what can't be unpacked here. Raises StorageErrors."""
+    from zotctl.storage.tar import TAR_BLOCK_BYTES, is_like_tar, packed_otherwise
+
     with translated(path), open(path, "rb") as file:
         beginning = file.read(TAR_BLOCK_BYTES)
     return is_like_tar(beginning) or bool(packed_otherwise(beginning))

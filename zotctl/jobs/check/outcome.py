@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from zotctl.errors import LayoutInvalid, NotFound, PermissionRefused, StorageError
 from zotctl.jobs.check.hashing import HashResult, Inspector, Looked
-from zotctl.jobs.check.repair import Repair
 from zotctl.jobs.check.repository import GraphView, StoredCheck, temporaries, view_of
 from zotctl.jobs.check.scrub_state import FirstSeen
 from zotctl.jobs.finding import Finding
@@ -19,6 +19,9 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import check_digest
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    from zotctl.jobs.check.repair import Repair
 
 DAMAGED_KEPT_S = 7 * 86400.0
 """How long damaged content is kept for inspection after it was healed."""

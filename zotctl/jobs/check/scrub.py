@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zotctl.jobs.check.hashing import Hasher, HashResult, InodeResults, Inspector, Workers, cores, measure
 from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.passes import note_overrun, note_stop
-from zotctl.jobs.check.repair import Repair
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import Checked, FirstSeen
 from zotctl.jobs.layouts import is_young, layouts_in
@@ -23,6 +23,9 @@ from zotctl.oci.digest import Digest
 from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.root import Root
+
+if TYPE_CHECKING:
+    from zotctl.jobs.check.repair import Repair
 
 BATCH_BLOBS, BATCH_BYTES = 64, 4 << 20
 """How many small blobs, and bytes of them, a worker gets at a time."""
@@ -97,7 +100,7 @@ class _Scrub:
         self._first_seen: dict[str, FirstSeen] = {}
         self._checked: dict[str, Checked] = {}
         self._known_damaged: dict[str, set[Digest]] = {}
-        repair = Repair(run, options.repair_from) if options.repair else None
+        repair = _repair(run, options)
         self._outcome = Outcome(run, self._inspector, self._first_seen, repair, quick=options.quick)
         self._workers = Workers(options.workers or (1 if options.interval else cores()))
         self._shared, self._waiting, self._open = InodeResults(), dict[int, list[_Task]](), dict[int, _OpenCheck]()
@@ -452,6 +455,14 @@ class _Scrub:
                     seen.save()
                 if (checked := self._checked.get(root.label)) is not None and checked.began + checked.last:
                     checked.save()
+
+
+def _repair(run: Run, options: ScrubOptions) -> Repair | None:
+    if not options.repair:
+        return None
+    from zotctl.jobs.check.repair import Repair  # and all kinds of archives with it
+
+    return Repair(run, options.repair_from)
 
 
 def _names(info: Info) -> int:
