@@ -21,11 +21,12 @@ import httpx
 import pytest
 
 from tests.cli.running import REPOSITORY
-from tests.http.serving import Server, digest, push_blob, serving, until
-from zotctl.config import Config, HttpConfig
-from zotctl.http import sockets, worker
+from tests.http.serving import WITHOUT_JOBS, Server, digest, push_blob, serving, until
+from zotctl.config import Config, HttpConfig, RootConfig, StorageConfig
+from zotctl.http import sockets, supervisor, worker
 from zotctl.http.counters import Status
 from zotctl.http.service import Service
+from zotctl.http.supervisor import Child, Slot, Supervisor
 from zotctl.http.worker import FAREWELL_S
 from zotctl.storage import Store
 
@@ -320,6 +321,92 @@ def test_a_bad_reload_is_refused(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert server.workers() == before
         assert httpx.get(f"{server.url}/v2/").status_code == 200
+
+
+HELD_BACK = """
+import os, sys, time
+if "ZOTCTL_MUTANT" in os.environ:
+    import tests.mutants.hook
+from zotctl.cli import main
+from zotctl.http import supervisor
+
+hold, forget = sys.argv.pop(1), supervisor._forget_signals
+
+def forgets_when_let():
+    while os.path.exists(hold):
+        time.sleep(0.01)
+    forget()
+
+supervisor._forget_signals = forgets_when_let
+sys.exit(main())
+"""
+
+
+def test_a_signal_to_reload_while_a_reload_is_under_way_is_not_lost(tmp_path: Path) -> None:
+    """Nor is a worker lost, which would serve the configuration of before as long as the server runs."""
+    hold, log, config = tmp_path / "hold", tmp_path / "log", tmp_path / "c.toml"
+    config.write_text("")
+    command = [sys.executable, "-c", HELD_BACK, str(hold), "serve", "--root", str(tmp_path / "root"), "--config"]
+    command += [str(config), "--listen", "127.0.0.1:0", "--workers", "1", "--log-format", "json"]
+    with (
+        log.open("w") as lines,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=lines, text=True, start_new_session=True, cwd=REPOSITORY,
+            env={**os.environ, **WITHOUT_JOBS},
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        try:
+            hold.touch()
+            process.send_signal(signal.SIGHUP)
+            until(lambda: len(children.read_text().split()) == 2)
+            config.write_text("[http]\ndelete = false\n")
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGUSR1)
+            until(lambda: "requests under way" in log.read_text())
+            assert len(children.read_text().split()) == 2
+            hold.unlink()
+            until(lambda: log.read_text().count("all workers serve the configuration") == 2)
+            until(lambda: len(children.read_text().split()) == 1)
+            assert httpx.delete(f"{url}/v2/a/blobs/{digest(b'x')}").status_code == 405
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["the next one starts", "the next one can't start"])
+def test_a_worker_that_dies_when_its_successor_starts_has_one_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    config = Config(storage=StorageConfig(roots=(RootConfig(path=str(tmp_path)),)), http=HttpConfig(port=0, workers=1))
+    forked: list[Child] = []
+
+    def fork(running: Supervisor, slot: Slot) -> Child:
+        forked.append(Child(len(forked), None, -1, time.monotonic(), serving=True))
+        return forked[-1]
+
+    monkeypatch.setattr(Supervisor, "_fork", fork)
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
+    running = Supervisor(config, sockets.listen(sockets.resolve("127.0.0.1", 0), 1), lambda: None, lambda one: one)
+    (slot,) = running.slots
+    slot.child, running.started = fork(running, slot), True
+    running._restart_all()
+    running._ended(forked[0], -signal.SIGKILL)
+    running._keep_time()
+    assert len(forked) == 2
+    if starts:
+        running._serving(forked[1])
+    else:
+        running._ended(forked[1], -signal.SIGKILL)
+    running._keep_time()
+    assert slot.child is forked[-1] and slot.successor is None
+    assert len(forked) == (2 if starts else 3)
+    for sock in running.listening:
+        sock.close()
 
 
 def test_a_status_line(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ class Supervisor:
     started: bool = False
     stopping: bool = False
     restarting: list[Slot] = field(default_factory=list)
+    """Slots whose workers are still to be replaced, beside the one that has a successor already."""
+    reload_wanted: bool = False
+    """A SIGHUP came while workers started that have the configuration of before."""
 
     def __post_init__(self) -> None:
         self.fixed = {key: getattr(self.config.http, key) for key in _UNTIL_A_RESTART}
@@ -266,7 +269,10 @@ class Supervisor:
     # -- a new configuration ---------------------------------------------------------------------
 
     def _restart_all(self) -> None:
-        if self.stopping or not self.started or self.restarting:
+        if self.stopping:
+            return
+        self.reload_wanted = not self.started or any(slot.successor for slot in self.slots)
+        if self.reload_wanted:
             return
         systemd.reloading()
         try:
@@ -305,7 +311,13 @@ class Supervisor:
                 return
         remember_roots(self.config.storage)
         log.info("all workers serve the configuration as it is now")
+        self._restarted()
+
+    def _restarted(self) -> None:
+        """What a reload began is done."""
         systemd.notify("READY=1")
+        if self.reload_wanted:
+            self._restart_all()
 
     def _hand_over(self, slot: Slot) -> None:
         old, slot.child, slot.successor = slot.child, slot.successor, None
@@ -341,6 +353,8 @@ class Supervisor:
             self.announce()
             self.keeper_at = time.monotonic()
             systemd.notify("READY=1", f"STATUS=serving with {len(self.slots)} workers")
+            if self.reload_wanted:
+                self._restart_all()
 
     def _reap(self) -> None:
         for child in self._children():
@@ -364,7 +378,7 @@ class Supervisor:
             return
         slot = next(slot for slot in self.slots if child in (slot.child, slot.successor))
         if slot.successor is child:
-            self._keep_old(slot, child)
+            self._keep_old(slot, child, code)
             return
         slot.child = None
         if not self.started and not self.stopping:
@@ -373,20 +387,27 @@ class Supervisor:
         elif not self.stopping:
             self._replace(slot, child, code)
 
-    def _keep_old(self, slot: Slot, child: Child) -> None:
+    def _keep_old(self, slot: Slot, child: Child, code: int) -> None:
         slot.successor, self.restarting = None, []
-        if not self.stopping:
+        if self.stopping:
+            return
+        if slot.child is None:
+            self._replace(slot, child, code)
+        else:
             reason = worker.failure(child.report).message
             log.error("the new worker could not start, the old one stays: %s", reason)
-            systemd.notify("READY=1")
+        self._restarted()
 
     def _replace(self, slot: Slot, child: Child, code: int) -> None:
-        lasted = time.monotonic() - child.since
-        slot.failures = slot.failures + 1 if lasted < STEADY_S else 0
-        wait = BACK_OFF_S[min(slot.failures, len(BACK_OFF_S) - 1)]
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
         if not child.serving:
             why += f": {worker.failure(child.report).message}"
+        if slot.successor is not None:
+            log.error("worker %d ended (%s); the next one starts already", child.pid, why)
+            return
+        lasted = time.monotonic() - child.since
+        slot.failures = slot.failures + 1 if lasted < STEADY_S else 0
+        wait = BACK_OFF_S[min(slot.failures, len(BACK_OFF_S) - 1)]
         log.error("worker %d ended (%s); the next one starts in %g s", child.pid, why, wait)
         if wait and slot.sock is not None and self.rebinds:
             # No client must wait in the queue of a socket without a worker.
