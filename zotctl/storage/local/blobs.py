@@ -4,7 +4,7 @@ and the pool, where a push looks for a copy of its bytes."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -56,14 +56,14 @@ class Pool:
     def look(self, digest: Digest, staged: str) -> Iterator[PoolEntry]:
         """Look for a copy with the very bytes that were just hashed. It is held while the block runs, and `link` gives
         that file a name, whatever the pool's name leads to by then."""
-        with ExitStack() as stack:
-            try:
-                reader = stack.enter_context(self._context.driver.open(keys.pool(digest))) if self.used else None
-            except NotFound:
-                reader = None
-            if reader is None:
-                yield PoolEntry(Copy.ABSENT)
-                return
+        try:
+            reader = self._context.driver.open(keys.pool(digest)) if self.used else None
+        except NotFound:
+            reader = None
+        if reader is None:
+            yield PoolEntry(Copy.ABSENT)
+            return
+        with reader:
             held = HeldFile(reader)
             if not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged):
                 yield PoolEntry(Copy.GOOD, held)
