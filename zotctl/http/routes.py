@@ -25,9 +25,11 @@ Act = Callable[["Service", Request], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class RouteMatch:
-    """A handler that reads only what is in memory, unless its last argument allows it to wait."""
+    """A handler that reads only what is in memory, unless its last argument allows it to wait. `otherwise`: the one
+    that answers in its place where it would have to wait."""
 
     call: Callable[[Service, Request, bool], Answer]
+    otherwise: Act | None = None
 
 
 Handler = Act | RouteMatch
@@ -46,7 +48,7 @@ ENDPOINTS: tuple[tuple[str, str, str, Need, Handler], ...] = (
     ("end-2", "GET", _BLOB, Need.READ, RouteMatch(blobs.pull)),
     ("end-2", "HEAD", _BLOB, Need.READ, RouteMatch(blobs.stat)),
     ("end-3", "GET", _MANIFEST, Need.READ, RouteMatch(manifests.pull)),
-    ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, Need.CREATE, uploads.start),
+    ("end-4a, end-4b, end-4c, end-11", "POST", _UPLOADS, Need.CREATE, RouteMatch(uploads.open_session, uploads.start)),
     ("end-5", "PATCH", _UPLOAD, Need.CREATE, uploads.append),
     ("end-6", "PUT", _UPLOAD, Need.CREATE, uploads.finish),
     ("end-7a, end-7b", "PUT", _MANIFEST, Need.WRITE, manifests.push),

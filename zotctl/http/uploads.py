@@ -28,9 +28,9 @@ from zotctl.http.errors import Refused
 from zotctl.http.gate import own_upload
 from zotctl.http.request import Request
 from zotctl.http.uploadlimit import UploadHold
-from zotctl.oci.digest import Digest, new_hash, parse_digest
+from zotctl.oci.digest import CANONICAL, Digest, new_hash, parse_digest
 from zotctl.oci.reference import parse_name
-from zotctl.storage import Repository, UploadSession
+from zotctl.storage import Repository, UploadSession, WouldBlock
 from zotctl.storage.driver import Buffer
 
 if TYPE_CHECKING:
@@ -46,10 +46,21 @@ MEMORY_POLL_S = 0.02
 # -- end-4 and end-11: begin ---------------------------------------------------------------------
 
 
+def open_session(service: Service, request: Request, wait: bool) -> Answer:
+    """POST without parameters: open a session. Raises WouldBlock for any other."""
+    _refuse_other_sites(service, request)
+    if request.raw_query:
+        raise WouldBlock
+    name, owner = parse_name(request.name), request.identity.user.name
+    with service.uploads.hold(request) as hold:
+        upload_id = hold.waiting = _start(service, name, CANONICAL, owner, wait)
+    return Answer(202, _where(service, name, upload_id, 0))
+
+
 async def start(service: Service, request: Request) -> Answer:
     """POST: mount a blob, take it as a whole, or open a session for it."""
     _refuse_other_sites(service, request)
-    name, algorithm = parse_name(request.name), request.param("digest-algorithm") or "sha256"
+    name, algorithm = parse_name(request.name), request.param("digest-algorithm") or CANONICAL
     if (mount := request.param("mount")) and (wanted := _valid(parse_digest, mount)):
         # I7: without `from` it would be access by digest alone.
         source = _valid(parse_name, request.param("from") or "")
