@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 RUNS = "tests/jobs/test_run_decisions.py::"
 STAGED = "tests/jobs/test_import_staging.py::"
 STORES = "tests/storage/test_storage_decisions.py::"
+READS = "tests/storage/test_index_reads.py::"
 
 MUTANTS = [
     Mutant(
@@ -319,5 +320,45 @@ MUTANTS = [
         "if len(self._etags) >= MOST_PARTS - 1:",
         "if len(self._etags) >= MOST_PARTS + 1:",
         STORES + "test_a_blob_has_no_more_parts_than_s3_takes",
+    ),
+    Mutant(
+        "index-parsed-by-each-reader",
+        kinds.UPLOADS,
+        "I13",
+        "of readers that come together one parses index.json",
+        "storage/local/index_file.py",
+        "with self._turn(name), suppress(",
+        "with suppress(",
+        READS + "test_of_readers_that_come_together_one_parses",
+    ),
+    Mutant(
+        "index-turn-without-an-end",
+        kinds.LOCKS,
+        "I11",
+        "a reader waits for no other for ever",
+        "storage/local/index_file.py",
+        "until = self._context.clock.elapsed() + LOCK_TIMEOUT_S\n        while (turn",
+        "until = self._context.clock.elapsed() + 3600\n        while (turn",
+        READS + "test_a_reader_waits_for_no_other_for_ever",
+    ),
+    Mutant(
+        "index-known-only-if-it-stayed",
+        kinds.UPLOADS,
+        "I13",
+        "what was parsed is known, though the file was replaced meanwhile",
+        "storage/local/index_file.py",
+        "if is_whole and self._cache",
+        "if reader.info().generation == info.generation and self._cache",
+        READS + "test_what_was_read_is_known_though_the_file_was_replaced_during_the_parse",
+    ),
+    Mutant(
+        "index-known-over-a-later-one",
+        kinds.UPLOADS,
+        "I13",
+        "what was parsed takes the place of nothing later",
+        "storage/local/index_file.py",
+        "if is_whole and self._cache.get(name) is known:",
+        "if is_whole:",
+        READS + "test_what_was_read_takes_the_place_of_nothing_later",
     ),
 ]
