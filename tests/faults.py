@@ -158,6 +158,9 @@ class FaultyReader:
     def once(self) -> None:
         self.inner.once()
 
+    def uncache(self) -> None:
+        self.inner.uncache()
+
     def labels(self) -> dict[str, bytes]:
         self._faults.before(Call("labels", self._key))
         return self.inner.labels()

@@ -256,6 +256,7 @@ class DriverSuite:
         with driver.open("file") as reader:
             reader.once()
             assert reader.read_into(2, memoryview(buffer)) == 6
+            reader.uncache()
             assert buffer == b"234567"
             assert reader.read_into(8, memoryview(buffer)) == 2
             assert buffer[:2] == b"89"

@@ -110,6 +110,9 @@ class MemoryReader(_Handle):
     def once(self) -> None:
         pass
 
+    def uncache(self) -> None:
+        pass
+
     def labels(self) -> dict[str, bytes]:
         return {}
 

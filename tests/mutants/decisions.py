@@ -361,4 +361,14 @@ MUTANTS = [
         "if is_whole:",
         READS + "test_what_was_read_takes_the_place_of_nothing_later",
     ),
+    Mutant(
+        "replaced-index-kept-in-memory",
+        kinds.UPLOADS,
+        "I13",
+        "a large index.json that was replaced gives back its pages",
+        "storage/local/index_file.py",
+        "        if reader.size >= UNCACHED_BYTES:\n",
+        "        if reader.size < 0:\n",
+        READS + "test_a_large_file_that_was_replaced_is_not_kept_in_memory",
+    ),
 ]

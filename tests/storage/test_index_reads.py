@@ -18,7 +18,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage.clock import Clock
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local import index_file
-from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.driver import LocalDriver, LocalReader
 from zotctl.storage.root import Root
 
 
@@ -109,3 +109,16 @@ def test_what_was_read_takes_the_place_of_nothing_later(parses: Parses, tmp_path
     assert read(root).tags() == ["v1"]
     parses.clear()
     assert read(root).tags() == ["v1", "v2"] and not parses
+
+
+def test_a_large_file_that_was_replaced_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It stays open for a second, and with pushes one after the other these would be many."""
+    uncached = list[int]()
+    monkeypatch.setattr(LocalReader, "uncache", lambda reader: uncached.append(reader.size))
+    monkeypatch.setattr(index_file, "UNCACHED_BYTES", 500)
+    (root,) = store_over(LocalDriver(str(tmp_path))).roots
+    sizes = list[int]()
+    for number in range(5):
+        tag(root, f"v{number}")
+        sizes.append((tmp_path / "a/index.json").stat().st_size)
+    assert sizes[0] < 500 < sizes[-2] and uncached == [size for size in sizes[:-1] if size >= 500]

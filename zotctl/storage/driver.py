@@ -143,6 +143,9 @@ class Reader(Protocol):
     def once(self) -> None:
         """Announce that all of it will be read in order and once, so that more is read ahead and less is cached."""
 
+    def uncache(self) -> None:
+        """Let the system forget the bytes that it keeps of it in memory, as far as they are on the device."""
+
     def labels(self) -> dict[str, bytes]:
         """The extended attributes of the object, ACLs included."""
 
@@ -368,6 +371,9 @@ class BytesReader:
 
     def once(self) -> None:
         """Nothing is read ahead."""
+
+    def uncache(self) -> None:
+        """The bytes are all that there is."""
 
     def labels(self) -> dict[str, bytes]:
         """None are attached."""

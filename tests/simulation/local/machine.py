@@ -327,6 +327,9 @@ class Reading:
     def once(self) -> None:
         pass
 
+    def uncache(self) -> None:
+        pass
+
     def labels(self) -> dict[str, bytes]:
         return {}
 

@@ -141,6 +141,9 @@ class _MemberReader:
     def once(self) -> None:
         """Nothing is known of the others that read it."""
 
+    def uncache(self) -> None:
+        """The same."""
+
     def labels(self) -> dict[str, bytes]:
         """None are attached."""
         return {}

@@ -206,6 +206,11 @@ class LocalReader:
             with suppress(OSError):
                 os.posix_fadvise(self._fd, 0, 0, advice)
 
+    def uncache(self) -> None:
+        """posix_fadvise(2): it will hardly be read again."""
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def labels(self) -> dict[str, bytes]:
         """The extended attributes."""
         try:

@@ -48,6 +48,9 @@ LATE_WRITES_WATCHED_S = 1.0
 WATCHED_FILES = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
 another."""
+UNCACHED_BYTES = 1 << 20
+"""An old index file that is larger gives back its pages at once: the next one is made of them, where new pages cost
+twice as much as the write into them."""
 CACHED_ROWS = 500_000
 
 log = logging.getLogger("zotctl.storage")
@@ -486,6 +489,8 @@ class IndexFiles:
 
     def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
         """Keep the old file open for a second. Of too many, the oldest is looked at now, and closed."""
+        if reader.size >= UNCACHED_BYTES:
+            reader.uncache()
         with self._mutex:
             self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES_WATCHED_S))
             while len(self._old) > WATCHED_FILES:

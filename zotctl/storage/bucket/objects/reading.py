@@ -158,6 +158,9 @@ class ObjectReader:
     def once(self) -> None:
         """Nothing is kept of what was read."""
 
+    def uncache(self) -> None:
+        """The same."""
+
     def labels(self) -> dict[str, bytes]:
         """None: objects have no extended attributes."""
         return {}

@@ -234,7 +234,7 @@ class RetryingReader:
     def __init__(self, inner: Reader, attempts: Attempts) -> None:
         self._inner, self._attempts = inner, attempts
         self.info, self.fileno, self.once, self.labels = inner.info, inner.fileno, inner.once, inner.labels
-        self.close = inner.close
+        self.uncache, self.close = inner.uncache, inner.close
 
     @property
     def size(self) -> int:
