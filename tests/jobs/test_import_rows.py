@@ -41,6 +41,29 @@ def tag_of(made: Image, suffix: str) -> str:
     return f"sha256-{made.digest.encoded}.{suffix}"
 
 
+# -- what contradicts itself ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["directory", "archive"])
+def test_what_a_row_calls_by_another_type_comes_and_is_said(
+    store: Store, made: Image, tmp_path: Path, packed: bool
+) -> None:
+    """The exit code is that of `verify`, which names the same."""
+    rows = [row(made, "v1", mediaType=OCI_INDEX), row(image("other"), "v2")]
+    source = write_layout(tmp_path / "app", made, image("other"), rows=rows)
+    if packed:
+        (tmp_path / "app.tar").write_bytes(tar_of(source))
+        source = tmp_path / "app.tar"
+    for dry_run in (True, False, False):
+        report = run_import(store, source, dry_run=dry_run)
+        (finding,) = report.findings
+        assert (report.exit_code, finding.kind, finding.tags) == (4, "media_type_mismatch", ("v1",))
+        assert (finding.digest, finding.repository, finding.action) == (made.digest, "app", "none")
+    assert pulls(store, "app", made, "v1") and store.repository("app").tags() == ["v1", "v2"]
+    run = Run("verify", store, dry_run=True)
+    assert kinds(run.finish(lambda: verify(run))) == ["media_type_mismatch"]
+
+
 # -- cosign and Hauler ------------------------------------------------------------------------------
 
 

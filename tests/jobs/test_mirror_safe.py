@@ -24,6 +24,7 @@ from zotctl.errors import UsageError
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.mirror import Mirror
 from zotctl.jobs.imports.plan import ImportOptions
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.oci.reference import REF_NAME
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.protocol import bucket_of
@@ -114,6 +115,16 @@ def test_i15_a_repository_that_did_not_come_in_whole_loses_nothing(target: Targe
     assert "not all of" in actions(report, "keep")[0]["reason"]
     assert all(target.rows()[name] == before[name] for name in ("b/c", "b/gone"))
     assert report.summary["repositories_kept"] == 2
+
+
+def test_what_a_row_calls_by_another_type_keeps_nothing(target: Target, changed: Path) -> None:
+    """It is said, and came in all the same."""
+    index = changed / "b/c" / "index.json"
+    index.write_text(index.read_text().replace(OCI_MANIFEST, OCI_INDEX, 1))
+    report = target.mirror(changed)
+    assert (report.exit_code, kinds(report)) == (4, ["media_type_mismatch"])
+    assert {item["repository"] for item in actions(report, "drop")} == {"a", "b/c", "b/gone"}
+    assert target.mirror(changed).exit_code == 0
 
 
 @pytest.mark.parametrize("what", ["link", "index", "name"])

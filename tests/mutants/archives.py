@@ -226,6 +226,16 @@ MUTANTS = [
         ROWS + "test_i13_no_more_of_it_is_kept_than_memory_has",
     ),
     Mutant(
+        "import-of-what-contradicts-itself-with-0",
+        kinds.ANSWERS,
+        "I15",
+        "a row that is called something else than it is costs the exit code 0",
+        "jobs/imports/repository.py",
+        "        self._report_contradictions()\n",
+        "",
+        ROWS + "test_what_a_row_calls_by_another_type_comes_and_is_said[directory]",
+    ),
+    Mutant(
         "import-loses-tags-with-0",
         kinds.ANSWERS,
         "I15",

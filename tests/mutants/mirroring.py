@@ -47,7 +47,7 @@ MUTANTS = [
         "I15",
         "no repository goes after an error of the walk",
         FILE,
-        "is_certain = not self.run.report.exit_code",
+        "is_certain = not self._count_troubles()",
         "is_certain = True",
         SAFE + "test_i15_no_repository_goes_after_an_error_of_the_walk[directory-link]",
     ),

@@ -320,11 +320,15 @@ class ManifestGraph:
         """The media types that rows and parents give it. What a referrer calls its subject does not count."""
         return sorted(claim for claim, counts in self._claims.get(digest, {}).items() if claim and counts)
 
+    def contradiction(self, digest: str) -> str | None:
+        """A message if a row or an index calls a manifest something else than its bytes say."""
+        facts = self.facts.get(digest)
+        wrong = [claim for claim in self.claims(digest) if facts and contradicts(facts, claim)]
+        return f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}" if facts and wrong else None
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Each manifest that a row or an index calls something else than its bytes say, with a message."""
-        for digest, facts in self.facts.items():
-            if wrong := [claim for claim in self.claims(digest) if contradicts(facts, claim)]:
-                yield digest, f"it is listed as {' and '.join(map(quoted, wrong))} and {called(facts)}"
+        yield from ((digest, reason) for digest in self.facts if (reason := self.contradiction(digest)) is not None)
 
 
 class RepositoryGraph:

@@ -96,6 +96,7 @@ class RepositoryImport:
         self._faults = self.needs.faults(self._needed(), self._has)
         self._drop_incomplete()
         self._leave_subjects_out()
+        self._report_contradictions()
         if self.run.dry_run:
             index, missing = self.index(), self._missing(self._needed())
             self._count(len(missing.blobs) + len(missing.manifests), sum(size for _, size in missing.pairs()))
@@ -191,6 +192,20 @@ class RepositoryImport:
         for digest in [one for one in below if one in self.graph.faults and not self.graph.is_needed(one)]:
             self._left_out += 1
             self._report_fault(self.graph.faults[digest], ())
+
+    def _report_contradictions(self) -> None:
+        """Report what a row or an index calls something else than its bytes say. It comes as it is, since the bytes
+        decide, but `verify` and some clients go by the row."""
+        done: set[str] = set()
+        below = (digest for row in self.rows for digest in self.graph.below(row.digest, done))
+        wrong = {
+            digest: Fault(digest, "media_type_mismatch", reason)
+            for digest in below
+            if (reason := self.graph.contradiction(digest)) is not None
+        }
+        for digest, rows in self.needs.costs(self.rows, wrong).items():
+            details = {"source": self.layout.label}
+            self.run.finding(Finding.of_fault(self.name, wrong[digest], tags_of(rows), details=details))
 
     def _report_fault(self, fault: Fault, tags: tuple[str, ...]) -> None:
         self.layout.require()
