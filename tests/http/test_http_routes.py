@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.http.serving import Server, error_code, until
+from tests.http.serving import Server, digest, error_code, push_blob, until
 from zotctl.http import routes
 
 
@@ -117,3 +117,17 @@ def test_the_access_log(client: httpx.Client, server: Server) -> None:
     assert line["request_id"]
     assert "c2VjcmV0" not in server.log()
     assert "secret" not in server.log()
+
+
+def test_each_request_has_an_id_of_its_own(client: httpx.Client, server: Server) -> None:
+    """Those with a body too, by which the lines of a change and of its request belong together."""
+    for body in (b"1", b"2"):
+        assert push_blob(client, "numbered", body) == digest(body)
+        assert client.head(f"/v2/numbered/blobs/{digest(body)}").status_code == 200
+
+    def ids() -> list[str]:
+        lines = [line for line in server.lines() if line.get("repository") == "numbered" and "duration_ms" in line]
+        return [line["request_id"] for line in lines] if len(lines) >= 4 else []
+
+    found = until(ids)
+    assert len(set(found)) == 4 and not any(one.endswith("-0") for one in found)

@@ -36,6 +36,15 @@ MUTANTS = [
         "tests/http/test_http_workers.py::test_a_signal_while_a_worker_starts_is_not_lost",
     ),
     _wire(
+        "requests-with-a-body-unnumbered",
+        "I14",
+        "each request has an id of its own, those with a body too",
+        "service.py",
+        "        if not request.number:",
+        "        if False:",
+        "tests/http/test_http_routes.py::test_each_request_has_an_id_of_its_own",
+    ),
+    _wire(
         "a-reload-over-a-reload",
         "I13",
         "a signal to reload waits for the reload that is under way, which else loses its worker",

@@ -146,8 +146,7 @@ class Service:
         False if it takes more than a look at what is in memory, and nothing has happened; or if the socket does not
         take all of it, and `handle` goes on.
         """
-        self.requests += 1
-        request.number = self.requests
+        self._count(request)
         if request.method not in ("GET", "HEAD", "POST") or not request.keep_alive or request.connection.at_end:
             return False
         if self.draining or not self.store.nonblocking or "expect" in request.headers:
@@ -171,8 +170,14 @@ class Service:
             self.access.write(request, answer, self._loop.time() - started)
         return True
 
+    def _count(self, request: Request) -> None:
+        self.requests += 1
+        request.number = self.requests
+
     async def handle(self, request: Request) -> Answer:
         """Answer a request and write the answer. Raises nothing but cancellation."""
+        if not request.number:  # it has a body, so nothing has looked at it before
+            self._count(request)
         self.in_flight += 1
         if self.row is not None:
             self.row.begin()
