@@ -54,6 +54,22 @@ def test_an_image_that_is_called_an_index_comes_whole(store: Store, tmp_path: Pa
     assert (source / "index.json").exists() != move
 
 
+@pytest.mark.parametrize("size", [1 << 63, 1 << 200, -(1 << 63) - 1], ids=["64 bits", "many", "below nothing"])
+@pytest.mark.parametrize("place", ["layer", "row"])
+def test_a_size_that_no_file_has_costs_its_image_only(store: Store, tmp_path: Path, place: str, size: int) -> None:
+    """It once was a bug that ended the run."""
+    made, sound = image("wrong"), image("sound")
+    document = json.loads(made.manifest)
+    document["layers"][0]["size"] = size
+    body = json.dumps(document).encode()
+    wrong = row(Image(body, []), "wrong") if place == "layer" else descriptor(made.blobs[1], LAYER) | {"size": size}
+    source = source_of(tmp_path / "source", body, *made.blobs, sound.manifest, *sound.blobs,
+                       rows=[wrong, row(sound, "sound")])  # fmt: skip
+    report = run_import(store, source)
+    assert (report.exit_code, kinds(report)) == (4, ["size_mismatch"])
+    assert store.repository("source").tags() == ["sound"]
+
+
 def test_the_fields_of_both_shapes_come(store: Store, tmp_path: Path) -> None:
     made, child = image("both"), image("child")
     listed = json.loads(images.index([(child.digest, len(child.manifest))]))["manifests"]

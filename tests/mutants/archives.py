@@ -236,6 +236,16 @@ MUTANTS = [
         ROWS + "test_what_a_row_calls_by_another_type_comes_and_is_said[directory]",
     ),
     Mutant(
+        "import-stops-at-a-number",
+        kinds.ANSWERS,
+        "I15",
+        "a size that no file has costs its image only",
+        "jobs/imports/needs.py",
+        "    return max(-1, min(size, (1 << 63) - 1))",
+        "    return size",
+        "tests/jobs/test_import_graph.py::test_a_size_that_no_file_has_costs_its_image_only",
+    ),
+    Mutant(
         "import-loses-tags-with-0",
         kinds.ANSWERS,
         "I15",

@@ -48,13 +48,13 @@ class Needs:
         done: set[str] = set()
         for row in rows:
             if row.digest in self.graph.leaves:
-                needed.blobs[row.digest] = row.row.size
+                needed.blobs[row.digest] = _within_64_bits(row.row.size)
             for digest in self.graph.below(row.digest, done):
                 if (facts := self.graph.facts.get(digest)) is not None:
                     needed.manifests[digest] = facts.size
                     for blob in self.blobs_of(facts):
                         if not self._may_lack(blob):
-                            needed.blobs[blob.digest] = blob.size
+                            needed.blobs[blob.digest] = _within_64_bits(blob.size)
         return needed
 
     def blobs_of(self, facts: ManifestFacts) -> list[Reference]:
@@ -115,6 +115,11 @@ class Needs:
             if (facts := self.graph.facts.get(manifest)) is not None:
                 found |= {blob.digest for blob in self.blobs_of(facts)}
         yield from (one for one in sorted(found) if one in faults)
+
+
+def _within_64_bits(size: int) -> int:
+    """What a `DigestMap` takes. Of a size that it does not take the rest is as wrong: no file has it."""
+    return max(-1, min(size, (1 << 63) - 1))
 
 
 def tags_of(rows: Iterable[Wanted]) -> tuple[str, ...]:
