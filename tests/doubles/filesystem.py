@@ -182,9 +182,10 @@ class MemoryDriver:
         links: bool = True,
         locks: bool = True,
         exchange: bool = True,
+        local: bool = True,
     ) -> None:
         self.label = label
-        self.capabilities = Capabilities(links=links, locks=locks, local=True, exchange=exchange)
+        self.capabilities = Capabilities(links=links, locks=locks, local=local, exchange=exchange)
         self.clock = clock or growing_clock()
         self.mutex = Mutex()
         self.dev = next(_devices)

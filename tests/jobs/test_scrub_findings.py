@@ -228,7 +228,7 @@ def test_leftovers_are_told_and_are_no_damage(root: Path) -> None:
     young.write_bytes(b"{")
     report = run_scrub(store)
     assert report.findings == []  # the link and inode times are of now
-    store.clock.now = lambda: os.stat(young).st_mtime + 7200  # type: ignore[method-assign]
+    store.clock.now = lambda: os.stat(young).st_mtime + 90_000  # type: ignore[method-assign]
     report = run_scrub(store)
     assert told(report) == {("app", None, "orphan"), ("", None, "orphan")}
     assert len(report.findings) == 3

@@ -156,8 +156,8 @@ MUTANTS = [
         "I2",
         "a blob that was written while it was read is read again",
         "jobs/check/hashing.py",
-        "return age if _content(now) != _content(result.info) or 0 <= age < WRITTEN_IN_PLACE_S else None",
-        "return age if 0 <= age < WRITTEN_IN_PLACE_S else None",
+        "return present - at if is_young or _content(now) != _content(result.info) else None",
+        "return present - at if is_young else None",
         STEPS + "test_a_blob_that_was_written_while_it_was_read_is_read_again",
     ),
     Mutant(
@@ -166,8 +166,8 @@ MUTANTS = [
         "I2",
         "damage with a time stamp of the future is damage",
         "jobs/check/hashing.py",
-        "or 0 <= age < WRITTEN_IN_PLACE_S else None",
-        "or age < WRITTEN_IN_PLACE_S else None",
+        "WRITTEN_IN_PLACE_S and not is_ahead(at, present)",
+        "WRITTEN_IN_PLACE_S",
         STEPS + "test_damage_with_a_time_stamp_of_the_future_is_damage",
     ),
     Mutant(
@@ -381,8 +381,8 @@ MUTANTS = [
         "I15",
         "a layout that is being made is no finding",
         "jobs/check/scrub.py",
-        "lost = not is_young(root, name) and root.stat(keys.layout(name)) is None",
-        "lost = root.stat(keys.layout(name)) is None",
+        "for name in (one.name for one in lasting(root, unmarked)):",
+        "for name in (one.name for one in unmarked):",
         STEPS + "test_a_layout_that_is_being_made_is_no_finding",
     ),
     Mutant(
@@ -391,8 +391,8 @@ MUTANTS = [
         "I15",
         "a run is about the repositories that it was given",
         "jobs/check/scrub.py",
-        "if lost and self._run.covers(name):",
-        "if lost:",
+        "if root.stat(keys.layout(name)) is None and self._run.covers(name):",
+        "if root.stat(keys.layout(name)) is None:",
         STEPS + "test_a_stray_layout_is_told_by_runs_that_are_about_it",
     ),
     Mutant(

@@ -186,9 +186,9 @@ MUTANTS = [
         kinds.ANSWERS,
         "I10",
         "gc frees the first inode without one",
-        "storage/local/trash.py",
-        "            with self._context.driver.append(keys.LOCK, create=False) as writer:",
-        "            raise\n            with self._context.driver.append(keys.LOCK, create=False) as writer:",
+        "storage/local/storage_clock.py",
+        "            with self._driver.append(keys.LOCK, create=False) as writer:",
+        "            raise\n            with self._driver.append(keys.LOCK, create=False) as writer:",
         FULL + "test_gc_needs_no_inode_to_free_one",
     ),
     Mutant(

@@ -290,7 +290,7 @@ MUTANTS = [
         "I2",
         "that nothing is damaged is remembered when a change would show",
         "storage/local/damage.py",
-        "folder.generation if self._context.is_settled(folder) else None",
+        "folder.generation if settled else None",
         "folder.generation",
         f"{HERE}test_known_damage_is_cleared_from_no_memory",
     ),

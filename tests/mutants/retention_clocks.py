@@ -9,6 +9,7 @@ SIGNATURES = "tests/jobs/test_retention_signatures.py::"
 HISTORY = "tests/storage/test_history.py::"
 AHEAD = "tests/jobs/test_ahead.py::"
 CLOCK = "tests/jobs/test_clock_check.py::"
+STORAGE = "tests/storage/test_storage_clock.py::"
 TIMES = "tests/jobs/test_import_times.py::"
 
 MUTANTS = [
@@ -33,15 +34,115 @@ MUTANTS = [
         "tests/jobs/test_ahead.py::test_the_clock_of_a_collector_s_host_does_not_count",
     ),
     Mutant(
+        "storage-s-time-by-the-host",
+        kinds.DELAY,
+        "I6",
+        "the time of a shared directory is asked of its file system",
+        "storage/local/storage_clock.py",
+        "        began, asked = self._clock.boottime(), self._asked\n",
+        "        began, asked = self._clock.boottime(), self._asked\n        return self._clock.now_ns()\n",
+        STORAGE + "test_no_hosts_clock_counts[18000.0]",
+    ),
+    Mutant(
+        "storage-s-time-by-a-late-answer",
+        kinds.DELAY,
+        "I6",
+        "an answer that took long is not relied on again",
+        "storage/local/storage_clock.py",
+        "if asked.up - began < QUICK_S:",
+        "if True:",
+        STORAGE + "test_an_answer_that_took_long_is_not_relied_on",
+    ),
+    Mutant(
+        "storage-asked-for-the-time-once",
+        kinds.DELAY,
+        "I6",
+        "the storage's clock may be put right",
+        "storage/local/storage_clock.py",
+        "if asked is None or began - asked.up > ASKED_EVERY_S:",
+        "if asked is None:",
+        STORAGE + "test_it_is_asked_again_in_case_it_was_put_right",
+    ),
+    Mutant(
+        "history-by-the-host",
+        kinds.RETENTION,
+        "I4",
+        "what happened is dated by the storage's clock",
+        "storage/local/history.py",
+        "            now = self._context.storage_clock.now()\n",
+        "            now = self._context.clock.now()\n",
+        STORAGE + "test_what_was_removed_since_a_file_was_there[18000.0]",
+    ),
+    Mutant(
+        "upload-begins-by-the-host",
+        kinds.UPLOADS,
+        "I6",
+        "an upload begins by the storage's clock, for what its push has sent before",
+        "storage/local/uploads.py",
+        "self.context.storage_clock.now(), owner)",
+        "self.context.clock.now(), owner)",
+        STORAGE + "test_what_hosts_write_down_has_the_storages_time[18000.0]",
+    ),
+    Mutant(
+        "index-dated-by-the-host",
+        kinds.IDENTITY,
+        "I4",
+        "a new index.json is dated by the storage's clock, so that a later commit is known to be later",
+        "storage/local/index_file.py",
+        "self._context.storage_clock.now_ns(), int(before",
+        "self._context.clock.now_ns(), int(before",
+        STORAGE + "test_what_hosts_write_down_has_the_storages_time[18000.0]",
+    ),
+    Mutant(
+        "tags-go-by-the-host",
+        kinds.RETENTION,
+        "I6",
+        "a policy goes by the clock that dates what it is about",
+        "jobs/local/gc.py",
+        "Planner(run, root, name, chosen.options, root.protocol.now())",
+        "Planner(run, root, name, chosen.options, run.clock.now())",
+        STORAGE + "test_what_has_lost_its_tag_goes_after_the_delay[-18000.0]",
+    ),
+    Mutant(
+        "half-an-index-by-the-host",
+        kinds.FOREIGN,
+        "I9",
+        "half an index.json is waited for, whatever the host's clock says",
+        "storage/local/index_file.py",
+        "age = self._context.storage_clock.now()",
+        "age = self._context.clock.now()",
+        STORAGE + "test_half_an_index_that_a_tool_is_writing_is_not_damaged[18000.0]",
+    ),
+    Mutant(
+        "half-a-blob-by-the-host",
+        kinds.FOREIGN,
+        "I2",
+        "half a blob is waited for, whatever the host's clock says",
+        "jobs/check/hashing.py",
+        "at, present = now.mtime_ns / 1e9, root.protocol.now()",
+        "at, present = now.mtime_ns / 1e9, self._clock.now()",
+        STORAGE + "test_half_a_blob_that_a_tool_is_writing_is_not_damaged[18000.0]",
+    ),
+    Mutant(
+        "repositories-remembered-too-soon",
+        kinds.IDENTITY,
+        "I9",
+        "within a tick of the clock a list of repositories is not remembered",
+        "storage/local/catalog.py",
+        "since if since is None or now - since <= SETTLED_S else None",
+        "None",
+        STORAGE + "test_a_repository_of_the_same_tick_is_listed",
+    ),
+    Mutant(
         "purge-asks-the-time-first",
         kinds.DELAY,
         "I6",
         "a purge asks what time it is when it knows all stamps",
         "jobs/local/gc.py",
         """    folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
-    ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
+    now = local_of(root).context.storage_clock.ask() / 1e9
 """,
-        """    ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
+        """    now = local_of(root).context.storage_clock.ask() / 1e9
     folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
 """,
         "tests/jobs/test_gc_trash.py::test_a_clock_that_is_set_back_makes_nothing_old",

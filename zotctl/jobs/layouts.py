@@ -3,7 +3,7 @@ at directories that no catalog lists."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from zotctl.storage.driver import Driver, Entry, scan_or_empty
 from zotctl.storage.root import Root
 
 YOUNG_S = 2.0
-"""A directory that changed within this time may be a layout that is being created or removed."""
+"""A directory that changes within this time may be a layout that is being created or removed."""
 
 _NO_REPOSITORY = "lost+found"
 """ext4 has it at the top of each file system."""
@@ -56,10 +56,21 @@ def layouts_in(driver: Driver, unreadable: Callable[[str, StorageError], None]) 
         todo += sorted((key for key, is_dir in inside if is_dir), reverse=True)
 
 
-def is_young(root: Root, name: str) -> bool:
-    """Whether this directory changed within `YOUNG_S`, or is gone."""
-    info = root.stat(name)
-    return info is None or root.protocol.clock.now() - info.mtime_ns / 1e9 <= YOUNG_S
+def lasting(root: Root, places: Iterable[FoundLayout]) -> Iterator[FoundLayout]:
+    """Those of `places` that are not just being made or removed. The ones without a marker come last, after `YOUNG_S`
+    in which nothing in them has changed: by its time stamp, none is young for a host whose clock is ahead."""
+    unmarked = []
+    for place in places:
+        if place.has_marker:
+            yield place
+        else:
+            unmarked.append((place, root.stat(place.name)))
+    if unmarked:
+        root.protocol.clock.sleep(YOUNG_S)
+    for place, before in unmarked:
+        now = root.stat(place.name)
+        if before is not None and now is not None and now.generation == before.generation:
+            yield place
 
 
 def _may_hold(directory: str, name: str, names: set[str]) -> bool:

@@ -386,6 +386,10 @@ class StoreProtocol(ABC):
     index_costs_request: bool
     """Does a look at a file or object cost a request? Then only callers that need index.json look at it."""
 
+    def now(self) -> float:
+        """Seconds since 1970, to be compared with the time stamps of what lies in `driver`."""
+        return self.clock.now()
+
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make all of these calls, side by side where each of them is a request. Returns their results in order. Raises
         the first failure, after which no other call begins. A call may itself call `each`."""

@@ -19,6 +19,7 @@ from zotctl.jobs.int_map import IntMap, number_of
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.oci.digest import Digest, digest_of_hash, is_stub, new_hash
 from zotctl.storage import keys
+from zotctl.storage.clock import is_ahead
 from zotctl.storage.driver import Info, Reader
 from zotctl.storage.file_identity import FileIdentity, HeldFile
 from zotctl.storage.root import Root
@@ -122,19 +123,20 @@ class Inspector:
         for _ in range(READ_ATTEMPTS):
             with ExitStack() as stack:
                 looked, now = self._once(root, key, digest, name, stack)
-                age = self._age(looked.result, now)
+                age = self._age(root, looked.result, now)
                 if age is None:
                     yield looked
                     return
             self._clock.sleep(max(0.0, min(WRITTEN_IN_PLACE_S, WRITTEN_IN_PLACE_S - age)))
         yield Looked(HashResult(digest))
 
-    def _age(self, result: HashResult, now: Info | None) -> float | None:
+    def _age(self, root: Root, result: HashResult, now: Info | None) -> float | None:
         """Seconds since the last write to a file that may still be being written; None: the result stands."""
         if result.good or result.info is None or now is None or self._quick:
             return None
-        age = self._clock.now() - now.mtime_ns / 1e9
-        return age if _content(now) != _content(result.info) or 0 <= age < WRITTEN_IN_PLACE_S else None
+        at, present = now.mtime_ns / 1e9, root.protocol.now()
+        is_young = present - at < WRITTEN_IN_PLACE_S and not is_ahead(at, present)
+        return present - at if is_young or _content(now) != _content(result.info) else None
 
     def _once(self, root: Root, key: str, digest: Digest, name: str, stack: ExitStack) -> tuple[Looked, Info | None]:
         """The result on the file as it was opened, and its state after it was read."""

@@ -51,7 +51,7 @@ class Outcome:
             for finding in check.findings(view, hashed=not self._quick):
                 self._tell(check.root, self._brought_back(check, finding))
         self._damage(check, view)
-        for finding in check.leftovers(self._run.clock.now()):
+        for finding in check.leftovers():
             self._tell(check.root, finding)
         self._run.add("repositories")
         self._first_seen[check.root.label].gone_through(check.name)
@@ -73,7 +73,7 @@ class Outcome:
     def report_hidden(self, root: Root) -> None:
         """Report what dead processes left in the hidden directory, and delete damaged content that was healed long
         ago."""
-        now = self._run.clock.now()
+        now = root.protocol.now()
         for finding in temporaries(root, now):
             self._tell(root, finding)
         self._first_seen[root.label].gone_through("")

@@ -22,6 +22,7 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, is
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.oci.media_types import is_nondistributable
 from zotctl.storage import keys
+from zotctl.storage.clock import DAY_S
 from zotctl.storage.digests import DigestMap, Digests
 from zotctl.storage.driver import Info, read, scan_or_empty
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph
@@ -31,8 +32,8 @@ from zotctl.storage.references import Reference, References
 from zotctl.storage.root import Root
 from zotctl.storage.rows import why_nameless
 
-LEFTOVER_AGE_S = 3600.0
-"""How old a temporary file is when it counts as left over."""
+LEFTOVER_AGE_S = DAY_S
+"""How old a temporary file is when it counts as left over: by no clock that is some hours off is one in use so old."""
 NAMED_ORPHANS = 10
 """How many unreachable blobs one finding names."""
 
@@ -399,8 +400,9 @@ class StoredCheck(RepositoryCheck):
                 return False
         return True
 
-    def leftovers(self, now: float) -> Iterator[Finding]:
-        """Temporary files of processes that died between write and rename. `now`: seconds since 1970."""
+    def leftovers(self) -> Iterator[Finding]:
+        """Temporary files of processes that died between write and rename."""
+        now = self.root.protocol.now()
         for entry in scan_or_empty(self.root.driver, self.name):
             if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
                 key = f"{self.name}/{entry.name}"

@@ -17,7 +17,7 @@ from zotctl.jobs.check.outcome import Outcome
 from zotctl.jobs.check.passes import note_overrun, note_stop
 from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.check.scrub_state import Checked, FirstSeen
-from zotctl.jobs.layouts import is_young, layouts_in
+from zotctl.jobs.layouts import lasting, layouts_in
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
@@ -252,9 +252,9 @@ class _Scrub:
         for root in roots:
             with self._run.guarded(root.label, root):
                 # The walk over the repositories reports what can't be read.
-                for name in (one.name for one in layouts_in(root.driver, lambda *_: None) if not one.has_marker):
-                    lost = not is_young(root, name) and root.stat(keys.layout(name)) is None
-                    if lost and self._run.covers(name):
+                unmarked = [one for one in layouts_in(root.driver, lambda *_: None) if not one.has_marker]
+                for name in (one.name for one in lasting(root, unmarked)):
+                    if root.stat(keys.layout(name)) is None and self._run.covers(name):
                         yield root, name
 
     def _measure(self, due: list[tuple[Root, str]]) -> int:

@@ -67,6 +67,7 @@ class Checked:
     def __init__(self, place: Root | StatePlace, clock: Clock) -> None:
         self._place: StatePlace = _InRoot(place) if isinstance(place, Root) else place
         self._clock = clock
+        self._stamp_time = place.protocol.now if isinstance(place, Root) else clock.now
         self._times = IntMap()
         """By the key of each inode."""
         self._saved_at = clock.elapsed()
@@ -81,7 +82,7 @@ class Checked:
         self._damaged: dict[int, Digest] = {}
         """The digests of the bytes of damaged inodes that were read in the unfinished pass."""
         self._boot, self._alive = "", 0
-        """The `boot_id` under which this was last saved, and when."""
+        """The `boot_id` under which this was last saved, and when, by the clock that stamps the blobs."""
         with suppress(StorageError, DigestInvalid, ValueError, KeyError, TypeError, EOFError, AttributeError):
             self._load(self._place.read(STATE_BYTES))
 
@@ -161,7 +162,7 @@ class Checked:
             found, times = self._times.arrays()
         repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
         if self.doubtful_since() is None:
-            self._boot, self._alive = boot_id(), int(self._clock.now())
+            self._boot, self._alive = boot_id(), int(self._stamp_time())
         head = {"format": 1, "inodes": len(found), "repositories": repositories}
         head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
         if self.began:

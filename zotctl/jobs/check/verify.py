@@ -30,7 +30,7 @@ from zotctl.jobs.check.rules import index_findings, manifest_findings
 from zotctl.jobs.finding import CONTENT_SPEC, LAYOUT_FILE_SPEC, Finding, Kind
 from zotctl.jobs.imports.archives import ArchiveListing, ListedLayout, read_archive
 from zotctl.jobs.imports.sources import THE_LAYOUT, opened
-from zotctl.jobs.layouts import FoundLayout, is_young, layouts_in
+from zotctl.jobs.layouts import FoundLayout, lasting, layouts_in
 from zotctl.jobs.report import counted
 from zotctl.jobs.run import Run, TimeUp
 from zotctl.jobs.stores import jobs_of
@@ -180,9 +180,8 @@ class _Verify:
 
     def _root(self, root: Root) -> None:
         found = root.by_requests or root.stat(keys.VERSION) is not None
-        for place in layouts_in(root.driver, lambda name, error: self._run.error(name or root.label, error, root)):
-            if not place.has_marker and is_young(root, place.name):
-                continue
+        places = layouts_in(root.driver, lambda name, error: self._run.error(name or root.label, error, root))
+        for place in lasting(root, places):
             found = True
             self._run.check()
             if root.label in self._run.away:
@@ -218,7 +217,7 @@ class _Verify:
 
     def _hidden(self, root: Root) -> None:
         """Report what dead processes have left in the hidden directory, and wrong modes of the directories."""
-        now, modes = self._run.clock.now(), _modes_of(root)
+        now, modes = root.protocol.now(), _modes_of(root)
         for key in ("", keys.HIDDEN):
             info = root.stat(key)
             if info is not None:
@@ -315,7 +314,7 @@ class _LayoutCheck(_ContentCheck):
                 _tell(self._run, finding)
         self.tell(view, strict)
         _tell_all(self._run, self._modes.findings(self._name))
-        _tell_all(self._run, self._stored.leftovers(self._run.clock.now()))
+        _tell_all(self._run, self._stored.leftovers())
 
     def tell_so_far(self) -> None:
         """Report the damage that was found before time was up."""

@@ -70,12 +70,12 @@ class LocalCollector:
         self._run_name = f"{datetime.fromtimestamp(run.clock.now(), UTC):%Y%m%dT%H%M%S}-{run.clock.token()[:8]}"
 
     def _now(self) -> float:
-        """By the clock that stamps the files: that of a host that is some hours ahead would end uploads under way. By
-        this machine's in a rehearsal, for which no file is made."""
+        """By the clock that stamps the files: that of a host that is some hours ahead would end uploads under way. In a
+        rehearsal as far as it is known."""
         if not self._dry_run:
             with suppress(StorageError):
-                return local_of(self._root).trash.now() / 1e9
-        return self._run.clock.now()
+                return local_of(self._root).context.storage_clock.ask() / 1e9
+        return self._root.protocol.now()
 
     def begin(self) -> None:
         """Purges the trash, first of all, so that a run that is cut short frees something."""
@@ -121,7 +121,7 @@ class Collection:
         self._run, self._root, self._name, self._run_name = run, root, name, run_name
         self._options, self._active = chosen.options, chosen.active
         self._dry_run, self._ages = dry_run, ages
-        self._local, self._planner = local_of(root), Planner(run, root, name, chosen.options, run.clock.now())
+        self._local, self._planner = local_of(root), Planner(run, root, name, chosen.options, root.protocol.now())
         self._marker = self._planner.marker
 
     def collect(self) -> None:
@@ -274,7 +274,8 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     all stamps: if it is set back in between, nothing becomes old. What goes wrong in one folder is reported."""
     trash = local_of(root).trash
     folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
-    ages = Ages(root.driver, trash.now() / 1e9, run.clock, no_delay=chosen.options.kept == 0)
+    now = local_of(root).context.storage_clock.ask() / 1e9
+    ages = Ages(root.driver, now, run.clock, no_delay=chosen.options.kept == 0)
     for folder, info in folders:
         run.check()
         if not run.covers(folder.name) or not _is_due(folder, info, chosen, ages):

@@ -39,14 +39,16 @@ class LocalJobs:
         self._root = root
 
     def now(self, clock: Clock) -> float:
-        """By this machine's clock."""
-        return clock.now()
+        """By the file system's clock, as far as it is known without a file."""
+        return self._root.protocol.now()
 
     def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock | None:
         """That of the file system, which takes a file to be made."""
         if not dry_run:
             with suppress(StorageError):
-                return OtherClock(local_of(self._root).trash.now() / 1e9, "the file system", refutes=True)
+                return OtherClock(
+                    local_of(self._root).context.storage_clock.ask() / 1e9, "the file system", refutes=True
+                )
         return None
 
     def collector(self, run: Run, options: GcOptions) -> LocalCollector:
@@ -58,12 +60,12 @@ class LocalJobs:
     ) -> Whereabouts | None:
         """By its file, or else by its copies in the trash."""
         info = local_of(self._root).context.stat(keys.blob(name, digest))
-        active = ActiveUploads(self._root, options.delay, run.clock.now())
+        active = ActiveUploads(self._root, options.delay, self._root.protocol.now())
         if info is None:
             return self._in_trash(run, name, digest, options, active)
         if since is None:
             return Whereabouts("")
-        ages = Ages(self._root.driver, run.clock.now(), run.clock, no_delay=options.delay == 0, dry_run=True)
+        ages = Ages(self._root.driver, self._root.protocol.now(), run.clock, no_delay=options.delay == 0, dry_run=True)
         written = ages.written("", info)
         at, why = written + options.delay, "no manifest reaches it"
         if (until := active.until(name, written)) is not None:
@@ -75,7 +77,7 @@ class LocalJobs:
     def _in_trash(
         self, run: Run, name: str, digest: Digest, options: GcOptions, active: ActiveUploads
     ) -> Whereabouts | None:  # fmt: skip
-        trash, now = local_of(self._root).trash, run.clock.now()
+        trash, now = local_of(self._root).trash, self._root.protocol.now()
         stamps = {
             folder: min(trash.stamp(folder) / 1e9, now) for folder in trash.folders()
             if folder.name == name and local_of(self._root).context.stat(keys.trashed(folder.run, name, digest))

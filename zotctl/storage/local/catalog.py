@@ -30,6 +30,9 @@ class _Listing:
     below: tuple[str, ...]
     is_layout: bool
     wanted: bool = False
+    since: float | None = None
+    """Since when `stamp` is seen, by `clock.elapsed`. None: this was listed so much later that whatever is not in it
+    has another stamp."""
 
 
 class LocalCatalog:
@@ -100,7 +103,7 @@ class LocalCatalog:
     def _look(self, directory: str) -> _Listing | None:
         info = self._driver.stat(directory)
         known = self._cache.get(directory)
-        if known is not None and known.stamp == info.generation:
+        if known is not None and known.since is None and known.stamp == info.generation:
             return known
         if info.is_link and directory:
             # A repository may be a link, but nothing below one is listed: it could lead in a circle.
@@ -109,9 +112,11 @@ class LocalCatalog:
             return listing
         if not info.is_dir:
             return None
+        now = self._clock.elapsed()
+        since = known.since if known is not None and known.stamp == info.generation else now
         listing = self._scan(directory, info.generation)
-        if self._clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED_S:
-            self._cache.put(directory, listing)
+        listing.since = since if since is None or now - since <= SETTLED_S else None
+        self._cache.put(directory, listing)
         return listing
 
     def _scan(self, directory: str, stamp: Generation | None) -> _Listing:

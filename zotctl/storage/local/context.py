@@ -13,16 +13,17 @@ from zotctl.errors import Changed, Damaged, Exists, IoFailed, NoSpace, NotFound,
 from zotctl.oci.digest import ALGORITHMS, Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
-from zotctl.storage.driver import Driver, Entry, Info, Reader, scan_or_empty
+from zotctl.storage.driver import Driver, Entry, Generation, Info, Reader, scan_or_empty
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.durable import Durable
+from zotctl.storage.local.storage_clock import StorageClock
 from zotctl.storage.locks import Locks
 
 T = TypeVar("T")
 
 COMPARE_BLOCK_BYTES = 1 << 20
 SETTLED_S = 0.05
-"""Seconds after which another change must have another time stamp."""
+"""Seconds after which another change must have another time stamp: more than a tick of the kernel's clock."""
 
 log = logging.getLogger("zotctl.storage")
 
@@ -30,6 +31,25 @@ log = logging.getLogger("zotctl.storage")
 def in_the_way(label: str, key: str) -> Damaged:
     """The error for a name of zotctl's that leads to something else."""
     return Damaged(f"{label}/{key}: something that is not zotctl's is in the way; move it away, and it is made anew")
+
+
+class Settling:
+    """Since when the generation of a directory is seen, so that its listing may be remembered by it. No time stamp is
+    compared with a clock: the host's may be ahead of the storage's."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: tuple[Generation | None, float] = None, 0.0
+
+    def is_settled(self, generation: Generation, clock: Clock) -> bool:
+        """To be asked after the look at the generation and before the directory is listed: will whatever the list does
+        not show have another generation? Within a tick after a change it may have the same."""
+        now = clock.elapsed()
+        seen = self._seen  # one look, for threads
+        if generation != seen[0]:
+            self._seen = seen = generation, now
+        return now - seen[1] > SETTLED_S
 
 
 @dataclass
@@ -46,11 +66,13 @@ class LocalContext:
     make_room: Callable[[], bool] = lambda: False
     """Free the room that is kept for a full disk. False: there was none."""
     durable: Durable = field(init=False)
+    storage_clock: StorageClock = field(init=False)
     _stores_below: set[str] = field(init=False, default_factory=set)
     """Stores below this root that were logged already."""
 
     def __post_init__(self) -> None:
         self.durable = Durable(self.driver, commit=self.commit)
+        self.storage_clock = StorageClock(self.driver, self.clock)
 
     def with_room(self, step: Callable[[], T]) -> T:
         """Run a step that frees room, on a full disk a second time with the reserve. Raises NoSpace without one."""
@@ -71,10 +93,6 @@ class LocalContext:
     def scan(self, directory: str) -> Sequence[Entry]:
         """The names in a directory; none where there is no directory."""
         return scan_or_empty(self.driver, directory)
-
-    def is_settled(self, info: Info) -> bool:
-        """Would another change now get another time stamp? Within a tick of the kernel's clock it would not."""
-        return self.clock.now() - max(info.mtime_ns, info.ctime_ns) / 1e9 > SETTLED_S
 
     def discard(self, key: str) -> None:
         """Remove a name that may be gone already."""

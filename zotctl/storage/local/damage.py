@@ -17,7 +17,7 @@ from zotctl.storage.clock import is_ahead
 from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import HeldFile, file_number, same_file
 from zotctl.storage.local.catalog import LocalCatalog
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import LocalContext, Settling
 from zotctl.storage.locks import Locks
 
 HEALING_LOCK_TIMEOUT_S = 1.0
@@ -31,6 +31,7 @@ class DamagedFiles:
         self._context = context
         self._nothing: Generation | None = None
         """The generation of `damaged/` when it was last seen empty."""
+        self._settling = Settling()
 
     def has(self, digest: Digest, info: Info) -> bool:
         """Is this inode known to be damaged?"""
@@ -41,8 +42,9 @@ class DamagedFiles:
         folder = self._context.stat(keys.DAMAGED)
         if folder is None or folder.generation == self._nothing:
             return False
+        settled = self._settling.is_settled(folder.generation, self._context.clock)
         if not self._context.driver.scan(keys.DAMAGED):
-            self._nothing = folder.generation if self._context.is_settled(folder) else None
+            self._nothing = folder.generation if settled else None
             return False
         return True
 
@@ -108,7 +110,7 @@ class DamagedFiles:
         freed."""
         freed = 0
         for key, info in list(self.kept(digest)):
-            if info.nlink == 1 and is_ahead(info.ctime_ns / 1e9, now := self._context.clock.now()):
+            if info.nlink == 1 and is_ahead(info.ctime_ns / 1e9, now := self._context.storage_clock.now()):
                 self._context.driver.touch(key, int(now * 1e9))  # by a clock that was wrong: it counts from now
             elif info.nlink == 1 and info.ctime_ns < before_ns:
                 self._context.discard(key)

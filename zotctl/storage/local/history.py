@@ -50,7 +50,7 @@ class LocalHistory:
     ) -> None:
         """Append one event. Never raises: the push it tells of is done already."""
         with suppress(StorageError):
-            now = self._context.clock.now()
+            now = self._context.storage_clock.now()
             self._append(name, lines_of([event_of(now, name, action, digest, tags, happened_at, user=user, by=by)]))
 
     def note_pull(self, name: str, digest: str) -> None:
@@ -60,7 +60,7 @@ class LocalHistory:
 
     def timeline(self, name: str) -> Timeline:
         """Everything that the file tells; of a file that is too long, its end."""
-        return past_in(self._context.driver, name, self._context.clock.now())
+        return past_in(self._context.driver, name, self._context.storage_clock.now())
 
     def written(self, name: str) -> Timeline:
         """The same: a look at a file costs nothing more."""
@@ -69,7 +69,7 @@ class LocalHistory:
     def events(self, name: str) -> list[Event]:
         """What the file tells, one event after the other."""
         with suppress(NotFound):
-            return believed(_events_in(self._context.driver, name), self._context.clock.now())[0]
+            return believed(_events_in(self._context.driver, name), self._context.storage_clock.now())[0]
         return []
 
     def names(self) -> set[str]:
@@ -138,7 +138,7 @@ class LocalHistory:
         with self._context.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))
-            kept = lines_of(condensed(believed(events, self._context.clock.now())[0], alive, tags, recent))
+            kept = lines_of(condensed(believed(events, self._context.storage_clock.now())[0], alive, tags, recent))
             if 2 * len(kept) > size:
                 return
             self._context.replace(key, [kept])

@@ -205,7 +205,7 @@ class IndexFiles:
                 return self._parse_once(name, reader, info)
             except LayoutInvalid as error:
                 # skopeo and oras truncate and write: a file that was touched just now may be half a file.
-                age = self._context.clock.now() - info.mtime_ns / 1e9
+                age = self._context.storage_clock.now() - info.mtime_ns / 1e9
                 if age > FOREIGN_WRITE_TIMEOUT_S or self._context.clock.elapsed() > began + FOREIGN_WRITE_TIMEOUT_S:
                     if isinstance(error, _OtherFile):
                         raise
@@ -354,7 +354,7 @@ class IndexFiles:
         driver, name, written = self._context.driver, held.name, None
         # A time stamp of our own, to the nanosecond: inode numbers are used again, and two indexes of one
         # size within a tick of the kernel's clock would look like one.
-        swap = keys.Swap(self._context.clock.token(), self._context.clock.now_ns(), int(before.generation[2]))
+        swap = keys.Swap(self._context.clock.token(), self._context.storage_clock.now_ns(), int(before.generation[2]))
         temp = swap.key(name)
         try:
             with driver.create(temp) as writer:

@@ -121,6 +121,10 @@ class LocalProtocol(StoreProtocol):
     def _is_layout(self, name: str) -> bool:
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
+    def now(self) -> float:
+        """By the file system's clock, as well as it is known: see `StorageClock`."""
+        return self.context.storage_clock.now()
+
     def owns(self, name: str) -> bool:
         """Not if it is a link, another mount or another store: see `LocalContext.owns`."""
         return self.context.owns(name)

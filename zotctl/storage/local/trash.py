@@ -16,7 +16,7 @@ from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
 from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import FileIdentity
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import LocalContext, Settling
 from zotctl.storage.locks import Held
 
 
@@ -44,6 +44,7 @@ class Trash:
     def __init__(self, context: LocalContext) -> None:
         self._context = context
         self._runs: tuple[Generation | None, list[str]] = (None, [])
+        self._settling = Settling()
 
     def runs(self, *, fresh: bool = False) -> list[str]:
         """The runs that reads look into. Listed again when the folder's time stamp moved, or with `fresh` always."""
@@ -51,8 +52,8 @@ class Trash:
         if info is None:
             return []
         if fresh or self._runs[0] != info.generation:
+            stamp = info.generation if self._settling.is_settled(info.generation, self._context.clock) else None
             names = sorted(entry.name for entry in self._context.driver.scan(keys.TRASH) if entry.is_dir)
-            stamp = info.generation if self._context.is_settled(info) else None
             self._runs = (stamp, [name for name in names if not name.startswith(keys.DELETED_PREFIX)])
         return self._runs[1]
 
@@ -120,21 +121,6 @@ class Trash:
         """When something was last moved here, in nanoseconds since 1970 by the storage's clock."""
         info = self._context.stat(folder.key)
         return info.mtime_ns if info else 0
-
-    def now(self) -> int:
-        """Nanoseconds since 1970 by the storage's own clock, taken from a fresh file, so that no host's clock
-        counts."""
-        probe = keys.tmp(f"now-{self._context.clock.token()}")
-        try:
-            with self._context.driver.create(probe) as writer:
-                return writer.info().mtime_ns
-        except NoSpace:
-            # Of a file that is there already and has no content, for what frees an inode may need none.
-            with self._context.driver.append(keys.LOCK, create=False) as writer:
-                writer.truncate(0)
-                return writer.info().mtime_ns
-        finally:
-            self._context.discard(probe)
 
     def contents(self, folder: Folder) -> Iterator[tuple[Digest, Info]]:
         """The files in a folder, each as it was when it was listed."""

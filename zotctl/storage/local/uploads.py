@@ -43,7 +43,7 @@ class LocalUploads:
     def start(self, name: str, algorithm: str, owner: str = "") -> str:
         """A new session; its id is a UUID (distribution-spec, "POST then PUT")."""
         self.reserve.check()
-        upload_id = make_upload_id(algorithm, self.context.clock.now(), owner)
+        upload_id = make_upload_id(algorithm, self.context.storage_clock.now(), owner)
         self.context.driver.create(keys.upload(name, upload_id)).close()
         return upload_id
 
