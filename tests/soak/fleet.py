@@ -43,17 +43,20 @@ SKEWS = (0.0, 0.0, 90.0, -90.0, 3600.0, -3600.0, 5 * 3600.0, -5 * 3600.0)
 
 
 class Clocks:
-    """Those of as many hosts, each with one server; jobs run on any of them."""
+    """Those of as many hosts, each with one server; jobs run on any of them. `wrong`: they may jump."""
 
-    def __init__(self, home: Path, hosts: int) -> None:
+    def __init__(self, home: Path, hosts: int, *, wrong: bool) -> None:
+        self._wrong = wrong
         self._files = [home / f"skew-{number}" for number in range(hosts)]
         for file in self._files:
             file.write_text("0")
 
     def environ(self, number: int) -> dict[str, str]:
         """Of a process on the host of this number, which may be any."""
+        if not self._wrong:
+            return {}
         file = self._files[number % len(self._files)]
-        return {"PYTHONPATH": str(SKEWED), "SOAK_SKEW": str(file)}
+        return {"PYTHONPATH": f"{SKEWED}{os.pathsep}{REPOSITORY}", "SOAK_SKEW": str(file)}
 
     def jump(self) -> str:
         """One of them jumps. What has happened."""

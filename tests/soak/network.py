@@ -1,12 +1,13 @@
 """A network between clients, servers and an object store that can be taken apart.
 
 Each server has a network namespace of its own, joined to this one by a pair of interfaces. The addresses are of
-198.18.0.0/15, which is for tests of networks (RFC 2544), and no packet leaves the machine.
+198.18.0.0/15, which is for tests of networks (RFC 2544), and no packet leaves the machine. Of its 512 parts each
+network takes one that is free: the name of the first namespace says which, and only one can have it.
 """
 
 from __future__ import annotations
 
-import os
+import random
 import subprocess
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from tests.tools import present, program
 
 LINK, DEAF, MUTE, STORAGE = "link down", "requests lost", "answers lost", "storage away"
 """Nothing passes; a server hears nobody; nobody hears the server; it can't reach the object store."""
+PARTS, TRIES = 512, 64
 
 
 def possible() -> bool:
@@ -24,10 +26,10 @@ class Network:
     """`storage_port`: where the object store is, on `host`; 0: there is none."""
 
     def __init__(self, servers: int) -> None:
-        second, third = divmod(os.getpid() % 512, 256)
+        self._part, self.storage_port = _take_part(), 0
+        second, third = divmod(self._part, 256)
         self._net = f"198.{18 + second}.{third}"
-        self._names = [f"zs{os.getpid()}-{number}" for number in range(servers)]
-        self.storage_port = 0
+        self._names = [_name(self._part, number) for number in range(servers)]
         try:
             for number in range(servers):
                 self._make(number)
@@ -64,14 +66,15 @@ class Network:
         return lambda: self._inside(number, "iptables", "-w", "-D", *rule, "-j", "DROP")
 
     def close(self) -> None:
-        for number, name in enumerate(self._names):
+        for number, name in reversed([*enumerate(self._names)]):  # the first is the right to all the others
             # At once: the kernel takes its time with what a namespace held, and the next network has these names again.
             _run("ip", "link", "del", self._outer(number))
             _run("ip", "netns", "del", name)
 
     def _make(self, number: int) -> None:
         name, outer = self._names[number], self._outer(number)
-        _done("ip", "netns", "add", name)
+        if number:
+            _done("ip", "netns", "add", name)
         _done("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
         _done("ip", "addr", "add", f"{self._side(number, 1)}/30", "dev", outer)
         _done("ip", "link", "set", outer, "up")
@@ -79,9 +82,8 @@ class Network:
         self._inside(number, "ip", "link", "set", "lo", "up")
         self._up(number)
 
-    @staticmethod
-    def _outer(number: int) -> str:
-        return f"zs{os.getpid()}h{number}"
+    def _outer(self, number: int) -> str:
+        return f"zs{self._part}h{number}"
 
     def _up(self, number: int) -> None:
         self._inside(number, "ip", "link", "set", "eth0", "up")
@@ -92,6 +94,19 @@ class Network:
 
     def _side(self, number: int, side: int) -> str:
         return f"{self._net}.{4 * number + side}"
+
+
+def _take_part() -> int:
+    """A part that no other network has, with its first namespace. What a run left that was killed stays taken."""
+    told = ""
+    for part in random.sample(range(PARTS), TRIES):
+        if not (told := _run("ip", "netns", "add", _name(part, 0))):
+            return part
+    raise OSError(f"no network namespace can be made: {told}")
+
+
+def _name(part: int, number: int) -> str:
+    return f"zs{part}-{number}"
 
 
 def _done(*words: str) -> None:

@@ -37,7 +37,8 @@ class Place:
     apart = True
     """Whether servers are to be cut off from clients."""
     wrong_clocks = False
-    """Whether hosts' clocks jump. Not beside a directory, where the ages of some files are taken by them."""
+    """Whether hosts' clocks jump. Then they share the directories by a network: those of its own a host stamps by its
+    own clock."""
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
     environ: Mapping[str, str] = WITHOUT_JOBS
@@ -67,16 +68,16 @@ class Place:
 
     def files(self, encoded: str) -> list[Path]:
         """Those with this content."""
-        found = [path for root in self.directories() for path in root.rglob(encoded)]
-        return [path for path in found if path.is_file() and path.stat().st_size]
+        return named(self.directories(), encoded)
 
 
 class Directory(Place):
-    """On a file system of its own that may be filled, where there can be one."""
+    """On a file system of its own that may be filled, where there can be one: of one machine, or shared by several."""
 
     def __init__(self, home: Path, *, disk: Path | None = None) -> None:
         super().__init__()
         self.root, self._disk = (disk or home) / "root", disk
+        self.wrong_clocks = random.random() < 0.5
         self.root.mkdir()
 
     def address(self, number: int) -> str:
@@ -109,6 +110,8 @@ class Directory(Place):
 
 class Directories(Place):
     """Three roots, each with some of the repositories; layers are mounted across."""
+
+    wrong_clocks = True
 
     def __init__(self, home: Path) -> None:
         super().__init__()
@@ -222,13 +225,11 @@ class InBucket(Place):
         return sum(fault in (LOST, TWICE) for _, fault in self.proxy.faults)
 
     def files(self, encoded: str) -> list[Path]:
-        return [path for path in self.bucket.path("").rglob(encoded) if path.is_file() and path.stat().st_size]
+        return named([self.bucket.path("")], encoded)
 
 
 class Both(InBucket):
     """A directory, and some of the repositories in a bucket; layers are mounted across."""
-
-    wrong_clocks = False
 
     def __init__(self, home: Path, bucket: buckets.Bucket) -> None:
         super().__init__(bucket, dedupe=False, more={"ZOTCTL_STORAGE_CREATE": "true"})
@@ -247,6 +248,18 @@ class Both(InBucket):
 
     def files(self, encoded: str) -> list[Path]:
         return [*Place.files(self, encoded), *super().files(encoded)]
+
+
+def named(roots: Sequence[Path], name: str) -> list[Path]:
+    """The files of this name that have content, while others make and remove names and directories."""
+    found = list[Path]()
+    for root in roots:
+        for directory, _, names in os.walk(root):
+            with suppress(FileNotFoundError):
+                path = Path(directory, name)
+                if name in names and path.stat().st_size:
+                    found.append(path)
+    return found
 
 
 @contextmanager

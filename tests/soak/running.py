@@ -35,7 +35,7 @@ def everything_at_once(home: Path, place: Place, seconds: float) -> Journal:
     apart = network.Network(place.servers) if place.apart and network.possible() else None
     if apart:
         place.join(apart)
-    clocks = Clocks(home, place.servers)
+    clocks = Clocks(home, place.servers, wrong=place.wrong_clocks)
     fleet = Fleet(home, place, journal, clocks, apart)
     jobs = Jobs(home, place, journal, clocks)
     wanted = (*(what for what in WANTED if what not in place.unlikely), *(("partitions",) if apart else ()))

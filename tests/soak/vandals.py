@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,8 +50,7 @@ class Vandal(Actor):
             raise self.refuse("no file has what was pushed", self.ask("HEAD", path)[0], digest)
         troubles.damaged.add(str(digest))
         with troubles.during(DAMAGE):
-            for file in {path.stat().st_ino: path for path in files}.values():
-                flip(file)
+            flip(files)
             self.journal.note(self.name, "flips a bit of", digest)
             self._await(path, str(digest))
             self._push(made)
@@ -77,14 +77,19 @@ class Vandal(Actor):
             time.sleep(0.3)
 
 
-def flip(file: Path) -> None:
-    """One bit of it, where it lies."""
-    with file.open("r+b", buffering=0) as opened:
-        at = random.randrange(file.stat().st_size)
-        opened.seek(at)
-        (byte,) = opened.read(1)
-        opened.seek(at)
-        opened.write(bytes([byte ^ 1 << random.randrange(8)]))
+def flip(names: list[Path]) -> None:
+    """One bit of each file, where it lies. A name of it may go at any time, as one in `tmp` does."""
+    flipped = set[int]()
+    for name in names:
+        with suppress(FileNotFoundError), name.open("r+b", buffering=0) as opened:
+            info = os.fstat(opened.fileno())
+            if info.st_ino not in flipped:
+                flipped.add(info.st_ino)
+                at = random.randrange(info.st_size)
+                opened.seek(at)
+                (byte,) = opened.read(1)
+                opened.seek(at)
+                opened.write(bytes([byte ^ 1 << random.randrange(8)]))
 
 
 class Vanisher(Actor):
