@@ -127,6 +127,27 @@ def test_what_a_dead_process_was_about_to_rename_is_removed_under_the_lock(place
     assert not place.exists(f"a/{keys.INDEX_TEMP_PREFIX}used")
 
 
+def test_a_file_of_another_program_that_a_frozen_commit_took_out_meanwhile_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit held the lock, swapped, and died before it had taken the rows over."""
+    key = keys.Swap("00112233aabbccdd", 1_000_000_000, 2_000_000_000).key("a")
+    place.write(key, b"{}")
+    place.driver.touch(key, 1_000_000_000)
+    place.wait(2)
+    locks = local_of(place.store.roots[0]).context.locks
+    hold = locks.hold
+
+    def after_a_swap(*words: Any) -> Any:
+        place.driver.unlink(key)
+        place.write(key, images.index([(STRAY, 5)]))
+        return hold(*words)
+
+    monkeypatch.setattr(locks, "hold", after_a_swap)
+    local_gc.remove_index_temps(place.store.roots[0], "a", DELAY, place.ages())
+    assert place.exists(key)
+
+
 def test_only_our_own_temporary_files_go_from_a_repository(place: Place) -> None:
     for name in ("a/index.json.tmp", "a/.index.json.swp", "a/notes"):
         place.write(name, b"of somebody else")

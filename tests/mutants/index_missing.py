@@ -79,8 +79,8 @@ MUTANTS = [
         "I4",
         "gc does not sweep what is left of an index.json",
         "jobs/local/gc.py",
-        "                    if local_of(root).context.stat(keys.index(name)) is not None:\n",
-        "                    if True:\n",
+        "if local.context.stat(keys.index(name)) is not None and not ",
+        "if not ",
         "test_i4_gc_keeps_what_is_left_of_an_index_that_went_while_it_ran",
     ),
     _missing(

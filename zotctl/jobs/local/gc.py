@@ -426,15 +426,17 @@ def _sweep_pool(run: Run, root: Root) -> None:
 
 def remove_index_temps(root: Root, name: str, delay: float, ages: Ages) -> None:
     """`.index.json.zotctl-*` of a process that died between write and rename, and zot's dead uploads."""
+    local = local_of(root)
     for entry in scan_or_empty(root.driver, name):
         key = f"{name}/{entry.name}"
-        if entry.name.startswith(keys.INDEX_TEMP_PREFIX) and not local_of(root).indexes.is_unmerged(key):
-            info = local_of(root).context.stat(key)
+        if entry.name.startswith(keys.INDEX_TEMP_PREFIX):
+            info = local.context.stat(key)
             if info is not None and ages.is_old(ages.written(key, info), max(delay, TEMP_KEPT_S)):
-                with local_of(root).context.locks.hold(name):
+                with local.context.locks.hold(name):
                     # Beside a missing index.json it may be all that is left of it (`IndexFiles.commit` finishes it).
-                    if local_of(root).context.stat(keys.index(name)) is not None:
-                        local_of(root).context.discard(key)
+                    # And a commit that had stood still may have swapped it for a file of another program, and died.
+                    if local.context.stat(keys.index(name)) is not None and not local.indexes.is_unmerged(key):
+                        local.context.discard(key)
         elif entry.name == ZOT_UPLOADS:
             _remove_zot_uploads(root, key, delay, ages)
 
