@@ -12,7 +12,7 @@ import pytest
 from tests import images
 from tests.counting import Counted
 from tests.jobs.importing import actions
-from tests.jobs.layouts import lay_out, store_of
+from tests.jobs.layouts import age, lay_out, store_of
 from tests.jobs.mirroring import Target, Watched, change, dropped, image, rows_of
 from tests.jobs.test_import_distribution import push as push_old
 from tests.stores import drop_rows, history_of, push_image
@@ -21,7 +21,7 @@ from zotctl.jobs.imports import sources
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store
 from zotctl.storage.opening import directory
 
@@ -87,7 +87,8 @@ def test_what_a_row_of_the_source_leads_to_stays(target: Target, tmp_path: Path)
     made = images.image("child")
     body = images.index([(made.digest, len(made.manifest))])
     top = images.Image(body, [*made.blobs, made.manifest])
-    source = lay_out(tmp_path / "tree", "a", top, "v1").parent
+    listed = images.row(top, "v1", mediaType=OCI_INDEX)
+    source = age(images.lay_out(tmp_path / "tree/a", top, [listed])).parent
     target.mirror(source)
     assert target.rows()["a"] == {("v1", str(top.digest)), (None, str(made.digest))}
     report = target.mirror(source)
