@@ -221,14 +221,19 @@ class Pusher(Actor):
             answer, _ = self.ask("PUT", path, made.digest, content=made.manifest, headers=headers)
             if answer.status_code == 201:
                 return
-            if answer.status_code >= 500 or time.time() - began < self.world.delay - MARGIN:
-                about = (name, tag, made.digest, *map(digest_of, made.blobs))
-                raise self.refuse(f"refused {time.time() - began:.1f} s after its blobs were there", answer, *about)
-            self.journal.count("refused after the delay")
+            self.look_at_delay(answer, began, name, tag, made)
             began = time.time()
             for body in made.blobs:
                 self._post(name, str(digest_of(body)), body, made)
         raise self.refuse("never taken", answer, name, tag, made.digest)
+
+    def look_at_delay(self, answer: httpx.Response, began: float, name: str, tag: str, made: images.Image) -> None:
+        """A manifest may be refused only if its first blob was there for the delay, and may be gone."""
+        passed = time.time() - began
+        if answer.status_code >= 500 or passed < self.world.delay - MARGIN:
+            about = (name, tag, made.digest, *map(digest_of, made.blobs))
+            raise self.refuse(f"refused {passed:.1f} s after its blobs were there", answer, *about)
+        self.journal.count("refused after the delay")
 
     def _delete_some(self, name: str) -> None:
         """Tags, and manifests with all that names them."""
@@ -305,12 +310,15 @@ class Contender(Pusher):
 
     def _push(self, tag: str) -> None:
         self._count += 1
-        seed = random.randrange(RECIPES)
+        seed, began = random.randrange(RECIPES), time.time()
         made = images.image(f"recipe {seed}", layers=1, annotations={"who": self.name, "n": str(self._count)})
         for body in made.blobs:
             self._provide(CONTENDED, body, made)
         call = Call(self.name, "put", str(self.world.registers.made(made)), time.monotonic())
-        self._tell(call, tag, "PUT", tag, content=made.manifest, headers={"Content-Type": OCI_MANIFEST})
+        headers = {"Content-Type": OCI_MANIFEST}
+        answer = self._tell(call, tag, "PUT", tag, content=made.manifest, headers=headers)
+        if answer is not None and answer.status_code == 404:
+            self.look_at_delay(answer, began, CONTENDED, tag, made)
 
     def _list(self, tag: str) -> None:
         began = time.monotonic()
@@ -320,19 +328,20 @@ class Contender(Pusher):
             value = "there" if found else None
             self.world.registers.note(tag, Call(self.name, "listed", value, began, time.monotonic()))
 
-    def _tell(self, call: Call, tag: str, method: str, reference: str, **options: object) -> None:
-        """Send a change and note what is known of it: it happened, it did not, or it may at any time."""
+    def _tell(self, call: Call, tag: str, method: str, reference: str, **options: object) -> httpx.Response | None:
+        """Send a change and note what is known of it: it happened, it did not, or it may at any time. The answer to
+        it; None, if there was none."""
         answer = self._once(method, f"manifests/{reference}", **options)
         done = replace(call, ended=time.monotonic())
         if answer is None or answer.status_code >= 500:
             self.world.registers.note(tag, call)
         elif answer.status_code in (201, 202):
             self.world.registers.note(tag, done)
-        elif answer.status_code == 404 and call.kind == "delete":
-            self.world.registers.note(tag, replace(done, kind="read"))
-        elif not (answer.status_code == 404 and call.kind == "drop") and answer.status_code != 400:
-            # 400: its blobs are gone, since it came after the delay.
+        elif answer.status_code != 404:
             raise self.refuse(f"{method} of a contended tag", answer, CONTENDED, tag)
+        elif call.kind == "delete":
+            self.world.registers.note(tag, replace(done, kind="read"))
+        return answer
 
     def _once(self, method: str, path: str, **options: object) -> httpx.Response | None:
         """The answer to one try. None: the client did not wait for it, or the server died."""
