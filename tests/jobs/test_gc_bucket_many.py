@@ -106,12 +106,14 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
     """When it has ended, nothing is under way in its threads; the next one begins behind what was done."""
     world = World()
     left, begun, active, mutex = [10], [0], [0], threading.Lock()
+    held, ended = threading.Event(), threading.Event()
 
     def pause() -> None:
         left[0] -= 1
         if not left[0]:
             while keys.first_seen("r00") not in world.memory.stored:
                 threading.Event().wait(0.001)
+            assert held.wait(10)
             raise Stopped(15)
 
     class Watched(Counted):
@@ -123,6 +125,9 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
                     begun[0] += 1
                     active[0] += 1
                 try:
+                    if args[0] == keys.index("r01"):
+                        held.set()
+                        ended.wait(1)  # in vain, as the run waits for this
                     return found(*args, **options)
                 finally:
                     with mutex:
@@ -132,8 +137,9 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
 
     objects = Watched(world.memory)
     report = world.run(objects, threads, pause=pause)
-    assert (report.exit_code, active[0]) == (143, 0)
-    after_end = begun[0]
+    after_end, under_way = begun[0], active[0]
+    ended.set()
+    assert (report.exit_code, under_way) == (143, 0)
     threading.Event().wait(0.05)
     assert begun[0] == after_end
     after = json.loads(world.memory.stored[keys.checkpoint()].body)["after"]
