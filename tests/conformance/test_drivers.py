@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clocks import Hand
 from tests.conformance.driver_suite import DriverSuite, FileSystemSuite, get, names, put
 from tests.doubles.filesystem import MemoryDriver
 from tests.mounts import Mounts, control_file, mounts  # noqa: F401 - a fixture
@@ -384,22 +385,35 @@ class TestRepeatedRequests:
         assert driver.stat("file").size == 1
         assert asked == [f"{driver.label}/", f"{driver.label}/file"] * 2
 
-    @pytest.mark.parametrize(("stale_times", "error"), [(8, None), (9, Unavailable)])
+    @pytest.mark.parametrize(("stale_for", "error"), [(0.5, None), (9.0, Unavailable)])
     def test_a_handle_that_is_stale_is_looked_up_again(
-        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch, stale_times: int, error: type[Exception] | None
+        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch, stale_for: float, error: type[Exception] | None
     ) -> None:
-        """Each time, its file was replaced between the look for its name and its opening; but that has an end."""
-        name, real, left = f"{driver.label}/file", os.open, [errno.ESTALE] * stale_times
+        """While the directory seems unchanged to the client (by tests/nfs: a tick of the server's clock); but that has
+        an end."""
+        name, real, driver.clock = f"{driver.label}/file", os.open, Hand(0)
 
         def stale(path: str, *arguments: int) -> int:
-            if path == name and left:
-                code = left.pop()
-                raise OSError(code, os.strerror(code))
+            if path == name and driver.clock.now() < stale_for:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             return real(path, *arguments)
 
         monkeypatch.setattr(os, "open", stale)
         with pytest.raises(error) if error else nullcontext():
             driver.open("file").close()
+
+    def test_a_mount_that_is_stale_is_told_at_once(
+        self, driver: NetworkDriver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver.clock = Hand(0)
+
+        def stale(path: str, *arguments: int) -> int:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+        monkeypatch.setattr(os, "open", stale)
+        with pytest.raises(Unavailable, match="Stale file handle"):
+            driver.open("file")
+        assert driver.clock.now() == 0
 
     @pytest.mark.parametrize("method", ["stat", "open", "append"])
     def test_a_name_that_leads_to_an_older_file_in_a_cache_is_looked_up_anew(

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 from zotctl.errors import CannotExchange, CannotLink, NoLocks, NoSpace, NotFound, StorageError
+from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Capabilities, Driver, Entry, Info
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.keys import parent
@@ -29,8 +30,10 @@ _OPEN_TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.
 _CANT_OPEN = (errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV)
 """A symbolic link, a file of another user, a socket, a device: there, but only `lstat` can tell about it."""
 
-_LOOKS_AGAIN = {errno.ENOENT: 1, errno.ESTALE: 8}
-"""A handle is stale whose file was replaced between the look for its name and its opening: that can happen in a row."""
+_PAUSES_S = {errno.ENOENT: (0.0,), errno.ESTALE: (0.0, *(0.001 * 2**turn for turn in range(10)))}
+"""Before a name is looked up anew. A handle is stale whose file was replaced after the look for its name, and a client
+goes on with the old name while the directory seems unchanged to it: until the server's clock, which stamps the
+directory, has moved on by a tick. All pauses together are a second."""
 
 
 class NetworkDriver(LocalDriver):
@@ -45,6 +48,8 @@ class NetworkDriver(LocalDriver):
     `mkdir`, `rmdir` or `unlink` that another process did at the same moment. So no protocol may take the success of
     these for a lock.
     """
+
+    clock = Clock()
 
     def stat(self, key: str) -> Info:
         """By open(2) and fstat(2) of a name that was looked up anew."""
@@ -142,22 +147,28 @@ class NetworkDriver(LocalDriver):
             try:
                 return step(key)
             except StorageError as error:
-                if not key or again >= _LOOKS_AGAIN.get(_code(error) or 0, 0):
+                pauses = _PAUSES_S.get(_code(error) or 0, ())
+                if not key or again >= len(pauses):
+                    raise
+                self.clock.sleep(pauses[again] * self.clock.jitter())
+                if not self._refresh(parent(key)):
                     raise
                 again += 1
-                self._refresh(parent(key))
 
-    def _refresh(self, directory: str) -> None:
+    def _refresh(self, directory: str) -> bool:
+        """Make the client look a directory up anew. False if it can't be opened."""
         path = self._path(directory)
         with suppress(OSError):
             try:
                 fd = os.open(path, OPEN_DIRECTORY)
             except FileNotFoundError:
                 if not directory:
-                    return
+                    return False
                 self._refresh(parent(directory))
                 fd = os.open(path, OPEN_DIRECTORY)
             os.close(fd)
+            return True
+        return False
 
     def _stat_or_none(self, key: str) -> Info | None:
         try:
