@@ -217,9 +217,9 @@ class Supervisor:
                 child.deadline = None
                 _kill(child, signal.SIGKILL)
         for slot in self.slots:
-            if slot.retry_at is not None and now >= slot.retry_at and not self.stopping:
+            if slot.retry_at is not None and now >= slot.retry_at:
                 self._respawn(slot)
-        if self.keeper_at is not None and now >= self.keeper_at and not self.stopping:
+        if self.keeper_at is not None and now >= self.keeper_at:
             self._start_keeper()
         if self.watchdog is not None:
             systemd.notify("WATCHDOG=1")
@@ -388,7 +388,7 @@ class Supervisor:
             self._replace(slot, child, code)
 
     def _keep_old(self, slot: Slot, child: Child, code: int) -> None:
-        slot.successor, self.restarting = None, []
+        slot.successor = None
         if self.stopping:
             return
         if slot.child is None:

@@ -1,0 +1,366 @@
+"""The parent of the workers, turn by turn: its children are made up, and its clock moves by what it would sleep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from zotctl.config import Config, HttpConfig, MetricsConfig, RootConfig, StorageConfig
+from zotctl.errors import NameInvalid, ZotctlError
+from zotctl.http import sockets, supervisor, worker
+from zotctl.http.supervisor import BACK_OFF_S, STEADY_S, Supervisor
+
+FIRST_PID = 1 << 40
+"""None of a process."""
+
+
+class Family:
+    """A supervisor whose children are forked by nobody. `killed`: the signals that they were sent, in their order;
+    `jobs`: the processes for the jobs; `remembered`: how often the roots were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, config: Config, *, rebinds: bool = True) -> None:
+        self.at, self.killed, self.remembered = 1000.0, list[tuple[int, int]](), 0
+        self.announced, self.forked, self.jobs = 0, list[int](), list[int]()
+        self._pipes, self._ends, self._ready = list[tuple[int, int]](), dict[int, int](), dict[int, int]()
+        self.fresh: Config | None = None
+        pipe = os.pipe
+        patience = Supervisor._patience
+
+        def piped() -> tuple[int, int]:
+            self._pipes.append(pipe())
+            return self._pipes[-1]
+
+        def remember(storage: StorageConfig) -> None:
+            self.remembered += 1
+
+        monkeypatch.setattr(os, "pipe", piped)
+        monkeypatch.setattr(os, "fork", self._fork)
+        monkeypatch.setattr(os, "waitpid", self._wait)
+        monkeypatch.setattr(supervisor, "_kill", lambda child, number: self.killed.append((child.pid, number)))
+        monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: self.at))
+        monkeypatch.setattr(supervisor, "remember_roots", remember)
+        monkeypatch.setattr(Supervisor, "_patience", lambda running: 0.0)
+        self._patience = patience
+        listening = sockets.listen(sockets.resolve("127.0.0.1", 0), config.http.workers)
+        self.running = Supervisor(config, listening, self._announce, self._reload, rebinds=rebinds)
+        self.running.wakeup, self.signals = socket.socketpair()
+        for slot in self.running.slots:
+            slot.child = self.running._fork(slot)
+
+    def _announce(self) -> None:
+        self.announced += 1
+
+    def _reload(self, config: Config) -> Config:
+        return self.fresh or config
+
+    def _fork(self) -> int:
+        pid = FIRST_PID + len(self.forked) + len(self.jobs)
+        if len(self._pipes) == 2:
+            self.forked.append(pid)
+            self._ready[pid] = os.dup(self._pipes[0][1])
+        else:
+            self.jobs.append(pid)
+        self._pipes.clear()
+        return pid
+
+    def _wait(self, pid: int, options: int) -> tuple[int, int]:
+        return (pid, self._ends.pop(pid)) if pid in self._ends else (0, 0)
+
+    def turn(self) -> None:
+        self.running._turn()
+
+    def sleep(self) -> float:
+        """What the parent does of itself: for how long it sleeps, and then a turn."""
+        patience = self._patience(self.running)
+        assert patience is not None, "it would sleep for ever"
+        self.at += patience / 1000
+        self.turn()
+        return patience / 1000
+
+    def gets(self, number: int) -> None:
+        self.signals.send(bytes([number]))
+        self.turn()
+
+    def tells(self, pid: int, report: bytes = worker.READY) -> None:
+        """A worker serves, or can't."""
+        os.write(self._ready[pid], report)
+
+    def serves(self, pid: int) -> None:
+        self.tells(pid)
+        self.turn()
+
+    def dies(self, pid: int, status: int = signal.SIGKILL) -> None:
+        if (ready := self._ready.pop(pid, None)) is not None:
+            os.close(ready)
+        self._ends[pid] = status
+
+    def ends(self, pid: int, status: int = signal.SIGKILL) -> None:
+        self.dies(pid, status)
+        self.turn()
+
+    def close(self) -> None:
+        for ready in self._ready.values():
+            os.close(ready)
+        for child in self.running._children():
+            os.close(child.life)
+            if child.ready is not None:
+                os.close(child.ready)
+        for sock in (*self.running.listening, *(slot.sock for slot in self.running.slots)):
+            if sock is not None:
+                sock.close()
+        self.running.wakeup.close()
+        self.signals.close()
+
+
+Made = Callable[..., Family]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Made]:
+    families = list[Family]()
+
+    def make(workers: int = 1, *, gc: bool = False, metrics: bool = False, rebinds: bool = True) -> Family:
+        root = RootConfig(path=str(tmp_path), gc=gc)
+        http, counted = HttpConfig(port=0, workers=workers), MetricsConfig(enabled=metrics)
+        config = Config(storage=StorageConfig(roots=(root,)), http=http, metrics=counted)
+        families.append(Family(monkeypatch, config, rebinds=rebinds))
+        return families[-1]
+
+    yield make
+    monkeypatch.undo()
+    for family in families:
+        family.close()
+
+
+def serving(family: Family) -> Family:
+    for pid in list(family.forked):
+        family.serves(pid)
+    assert family.announced == 1
+    return family
+
+
+# -- workers that die ------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_again_and_again_is_replaced_again_and_again(made: Made) -> None:
+    family, waits = serving(made()), list[float]()
+    (slot,) = family.running.slots
+    for _ in range(len(BACK_OFF_S) + 2):
+        family.ends(family.forked[-1])
+        before = len(family.forked)
+        assert slot.sock is None, "no client waits in the queue of a socket without a worker"
+        waits.append(family.sleep())
+        assert len(family.forked) == before + 1 and slot.sock is not None
+        family.serves(family.forked[-1])
+    assert waits == sorted(waits) and waits[0] < waits[-1] == pytest.approx(BACK_OFF_S[-1], abs=0.1)
+    family.at += STEADY_S + 1
+    family.ends(family.forked[-1])
+    assert slot.child is not None and slot.child.pid == family.forked[-1], "at once: it had been steady"
+
+
+def test_the_socket_of_another_is_kept_though_its_worker_dies(made: Made) -> None:
+    """Of systemd, which gives it once."""
+    family = serving(made(rebinds=False))
+    family.ends(family.forked[-1])
+    assert family.running.slots[0].sock is family.running.listening[0]
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 1, "no second one beside the one that starts in a moment"
+    family.sleep()
+    family.serves(family.forked[-1])
+    assert [child.pid for child in family.running._children()] == family.forked[1:]
+
+
+def test_a_port_that_another_program_has_taken_is_tried_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(address: sockets.ListenAddress) -> socket.socket:
+        raise ZotctlError("it is in use")
+
+    family, again = serving(made()), sockets.again
+    monkeypatch.setattr(sockets, "again", taken)
+    family.ends(family.forked[-1])
+    for _ in range(3):
+        family.sleep()
+        assert len(family.forked) == 1
+    monkeypatch.setattr(sockets, "again", again)
+    family.sleep()
+    assert len(family.forked) == 2
+
+
+def test_a_worker_that_does_not_get_ready_is_killed_and_replaced(made: Made) -> None:
+    family = serving(made())
+    family.ends(family.forked[-1])
+    family.sleep()
+    family.sleep()
+    assert family.killed == [(family.forked[-1], signal.SIGKILL)]
+    family.ends(family.forked[-1])
+    family.sleep()
+    assert len(family.forked) == 3
+
+
+def test_why_the_first_worker_can_not_start_is_told(made: Made) -> None:
+    """Also if its end is seen before its report, which is read then."""
+    family = made(2)
+    family.tells(family.forked[0], b'["NameInvalid", "no such name"]')
+    family.dies(family.forked[0], 2 << 8)
+    family.running._reap()
+    assert isinstance(family.running.failed, NameInvalid) and family.running.failed.message == "no such name"
+    assert family.killed == [(family.forked[1], signal.SIGQUIT)]
+
+
+def test_all_serve_before_it_is_announced(made: Made) -> None:
+    family = made(2)
+    family.serves(family.forked[1])
+    assert family.announced == 0
+    family.serves(family.forked[0])
+    assert family.announced == 1
+
+
+def test_roots_are_remembered_when_they_may_have_been_made(made: Made) -> None:
+    """So that no worker makes a directory in the place of one that is gone."""
+    family = made()
+    assert family.remembered == 1
+    serving(family)
+    assert family.remembered == 2
+    family.gets(signal.SIGHUP)
+    family.serves(family.forked[-1])
+    assert family.remembered == 3
+
+
+def test_what_a_dead_worker_counted_for_is_free(made: Made) -> None:
+    family = serving(made(metrics=True))
+    given, forgotten = list[object](), list[int]()
+    (slot,) = family.running.slots
+    assert slot.child is not None and slot.child.row is not None
+    told: Any = SimpleNamespace(give_back=given.append, take=lambda: 7, know=lambda roots: None)
+    family.running.counters = told
+    family.running.uploads = SimpleNamespace(forget=forgotten.append)  # type: ignore[assignment]
+    row, life = slot.child.row, slot.child.life
+    family.ends(family.forked[0])
+    assert (given, forgotten) == ([row], [family.forked[0]])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(life)
+
+
+# -- a new configuration ---------------------------------------------------------------------------
+
+
+def test_workers_are_replaced_one_after_the_other_and_end_or_are_killed(made: Made) -> None:
+    family = serving(made(2))
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 3, "one at a time"
+    family.serves(family.forked[2])
+    assert family.killed == [(family.forked[0], worker.REPLACED)]
+    assert len(family.forked) == 4
+    family.serves(family.forked[3])
+    assert family.killed[1:] == [(family.forked[1], worker.REPLACED)]
+    family.ends(family.forked[0], 0)
+    while family.killed[2:] == []:
+        family.sleep()
+    assert family.killed[2:] == [(family.forked[1], signal.SIGKILL)]
+    family.ends(family.forked[1])
+    assert [child.pid for child in family.running._children()] == family.forked[2:]
+
+
+def test_after_a_worker_that_can_not_start_no_other_is_replaced(made: Made) -> None:
+    family = serving(made(2))
+    family.gets(signal.SIGHUP)
+    family.ends(family.forked[2], 2 << 8)
+    assert family.killed == [] and len(family.forked) == 3
+    assert [child.pid for child in family.running._children()] == family.forked[:2]
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 4, "and the next signal is obeyed"
+    family.serves(family.forked[3])
+    assert family.killed == [(family.forked[0], worker.REPLACED)]
+
+
+def test_a_signal_to_reload_while_the_first_workers_start_is_obeyed_afterwards(made: Made) -> None:
+    family = made()
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 1
+    family.serves(family.forked[0])
+    assert len(family.forked) == 2
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+def test_what_does_not_end_is_killed(made: Made) -> None:
+    """A worker that got ready meanwhile, too."""
+    family = made(2)
+    family.gets(signal.SIGTERM)
+    assert family.killed == [(pid, signal.SIGTERM) for pid in family.forked]
+    family.serves(family.forked[0])
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 2 and family.announced == 0
+    while len(family.killed) < 4:
+        family.sleep()
+    assert family.killed[2:] == [(pid, signal.SIGKILL) for pid in family.forked]
+    for pid in family.forked:
+        family.ends(pid)
+    assert family.running._children() == [] and family.running.failed is None
+
+
+def test_a_second_signal_ends_the_patience(made: Made) -> None:
+    family = serving(made())
+    family.gets(signal.SIGTERM)
+    family.gets(signal.SIGTERM)
+    assert [number for _, number in family.killed] == [signal.SIGTERM, signal.SIGQUIT]
+    family.sleep()
+    assert family.killed[2:] == [(family.forked[0], signal.SIGKILL)]
+
+
+def test_a_worker_that_waits_to_be_replaced_is_not_at_the_end(made: Made) -> None:
+    family = serving(made())
+    (root,) = family.running.config.storage.roots
+    family.fresh = replace(family.running.config, storage=StorageConfig(roots=(replace(root, gc=True),)))
+    family.ends(family.forked[0])
+    family.gets(signal.SIGTERM)
+    family.gets(signal.SIGHUP)
+    family.at += 2 * BACK_OFF_S[-1]
+    family.turn()
+    assert len(family.forked) == 1 and family.running._children() == []
+    assert family.jobs == [], "nor are the jobs begun"
+
+
+# -- the process for the jobs ----------------------------------------------------------------------
+
+
+def test_jobs_have_one_process_as_long_as_workers_serve(made: Made) -> None:
+    family = made(gc=True)
+    assert family.jobs == []
+    serving(family)
+    assert len(family.jobs) == 1
+    family.ends(family.jobs[0], 0)
+    assert len(family.jobs) == 2, "at once: it was told to end"
+    for number in (3, 4):
+        family.ends(family.jobs[-1], 1 << 8)
+        assert len(family.jobs) == number - 1
+        family.sleep()
+        assert len(family.jobs) == number
+    family.running.keeper_at = family.at
+    family.turn()
+    assert len(family.jobs) == 4, "one at a time"
+    family.gets(signal.SIGTERM)
+    assert (family.jobs[-1], signal.SIGTERM) in family.killed
+
+
+def test_jobs_go_by_the_new_configuration(made: Made) -> None:
+    family = serving(made())
+    assert family.jobs == []
+    old = family.running.config
+    (root,) = old.storage.roots
+    family.fresh = replace(old, storage=replace(old.storage, roots=(replace(root, gc=True),)))
+    family.gets(signal.SIGHUP)
+    assert len(family.jobs) == 1
+    family.serves(family.forked[-1])
+    family.gets(signal.SIGHUP)
+    assert (family.jobs[0], signal.SIGTERM) in family.killed
+    family.ends(family.jobs[0], 0)
+    assert len(family.jobs) == 2

@@ -1,0 +1,136 @@
+"""The parent of the workers: no worker is lost, none hangs for ever, and the jobs go by the configuration in force."""
+
+from __future__ import annotations
+
+from tests.mutants import kinds
+from tests.mutants.mutant import Mutant
+
+FAMILY = "tests/http/test_http_supervisor.py::"
+
+
+def _family(name: str, safeguard: str, old: str, new: str, test: str) -> Mutant:
+    file = "http/supervisor.py"
+    return Mutant(f"family-{name}", kinds.WIRE, "I10", safeguard, file, old, new, FAMILY + test)
+
+
+MUTANTS = [
+    _family(
+        "pauses-beyond-the-last",
+        "a worker that dies again and again is replaced each time",
+        "min(slot.failures, len(BACK_OFF_S) - 1)",
+        "min(slot.failures, len(BACK_OFF_S))",
+        "test_a_worker_that_dies_again_and_again_is_replaced_again_and_again",
+    ),
+    _family(
+        "no-pause",
+        "a worker that dies at once is not forked again without a pause",
+        "slot.failures + 1 if lasted < STEADY_S else 0",
+        "0",
+        "test_a_worker_that_dies_again_and_again_is_replaced_again_and_again",
+    ),
+    _family(
+        "sleeps-over-a-worker",
+        "the parent wakes up to replace a worker",
+        "        due += [slot.retry_at for slot in self.slots if slot.retry_at is not None]\n",
+        "",
+        "test_a_worker_that_dies_again_and_again_is_replaced_again_and_again",
+    ),
+    _family(
+        "queue-without-a-worker",
+        "no client waits in the queue of a socket without a worker",
+        "        if wait and slot.sock is not None and self.rebinds:",
+        "        if False:",
+        "test_a_worker_that_dies_again_and_again_is_replaced_again_and_again",
+    ),
+    _family(
+        "socket-of-systemd-closed",
+        "a socket that was passed is kept, for it is given once",
+        "        if wait and slot.sock is not None and self.rebinds:",
+        "        if wait and slot.sock is not None:",
+        "test_the_socket_of_another_is_kept_though_its_worker_dies",
+    ),
+    _family(
+        "successor-beside-a-retry",
+        "a worker that is to be replaced in a moment gets no successor beside",
+        "            if slot.sock is not None and slot.retry_at is None:\n",
+        "            if slot.sock is not None:\n",
+        "test_the_socket_of_another_is_kept_though_its_worker_dies",
+    ),
+    _family(
+        "port-tried-once",
+        "a port that is taken meanwhile is tried again",
+        "            slot.retry_at = time.monotonic() + BACK_OFF_S[-1]\n            return",
+        "            return",
+        "test_a_port_that_another_program_has_taken_is_tried_again",
+    ),
+    _family(
+        "start-without-an-end",
+        "a worker that does not get ready is killed",
+        "deadline=now + START_TIMEOUT_S, row=row",
+        "row=row",
+        "test_a_worker_that_does_not_get_ready_is_killed_and_replaced",
+    ),
+    _family(
+        "retired-for-ever",
+        "a worker that was replaced and does not end is killed",
+        "            old.deadline = time.monotonic() + self.config.http.drain + AFTER_DRAIN_S\n",
+        "",
+        "test_workers_are_replaced_one_after_the_other_and_end_or_are_killed",
+    ),
+    _family(
+        "retired-and-forgotten",
+        "a worker that was replaced is waited for",
+        "            self.retired.append(old)\n",
+        "",
+        "test_workers_are_replaced_one_after_the_other_and_end_or_are_killed",
+    ),
+    _family(
+        "ready-when-it-is-to-end",
+        "a worker that gets ready when it was told to end is killed if it doesn't",
+        "            if not self.stopping:  # or else the deadline is that of the end\n                child.deadline = None",
+        "            child.deadline = None",
+        "test_what_does_not_end_is_killed",
+    ),
+    _family(
+        "reload-at-the-end",
+        "a server that stops takes no new configuration, and begins no jobs",
+        "        if self.stopping:\n            return\n        self.reload_wanted",
+        "        self.reload_wanted",
+        "test_a_worker_that_waits_to_be_replaced_is_not_at_the_end",
+    ),
+    _family(
+        "jobs-by-the-old-configuration",
+        "after a reload jobs go by the new configuration",
+        "            _kill(self.keeper, signal.SIGTERM)\n        else:",
+        "            pass\n        else:",
+        "test_jobs_go_by_the_new_configuration",
+    ),
+    _family(
+        "jobs-only-from-the-start",
+        "jobs that a reload asks for are begun",
+        "        else:\n            self.keeper_at = time.monotonic()\n        self.restarting",
+        "        else:\n            pass\n        self.restarting",
+        "test_jobs_go_by_the_new_configuration",
+    ),
+    _family(
+        "jobs-twice",
+        "one process does the jobs",
+        "        if self.keeper is not None or not job_process",
+        "        if not job_process",
+        "test_jobs_have_one_process_as_long_as_workers_serve",
+    ),
+    _family(
+        "roots-not-remembered",
+        "a root that a worker has made is no empty directory for the next one",
+        "            remember_roots(self.config.storage)  # those that the first workers have made, too\n",
+        "",
+        "test_roots_are_remembered_when_they_may_have_been_made",
+    ),
+    _family(
+        "report-unread",
+        "why a worker could not start is told though its end was seen first",
+        "                while child.ready is not None:\n                    self._heard_from(child)\n",
+        "",
+        "test_why_the_first_worker_can_not_start_is_told",
+    ),
+]
