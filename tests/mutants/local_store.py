@@ -149,9 +149,9 @@ MUTANTS = [
         "I6",
         "the delay is measured by the clock of the storage",
         "storage/local/storage_clock.py",
-        "                return writer.info().mtime_ns\n        except NoSpace:",
-        "                return self._clock.now_ns()\n        except NoSpace:",
-        "tests/jobs/test_gc_trash.py::test_each_hour_of_deletions_has_its_own_delay",
+        "                return writer.info().mtime_ns / 1e9\n        except NoSpace:",
+        "                return self._clock.now()\n        except NoSpace:",
+        "tests/jobs/test_ahead.py::test_the_clock_of_a_collector_s_host_does_not_count",
     ),
     Mutant(
         "trash-stamp-of-run",

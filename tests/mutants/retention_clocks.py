@@ -40,7 +40,7 @@ MUTANTS = [
         "the time of a shared directory is asked of its file system",
         "storage/local/storage_clock.py",
         "        began, asked = self._clock.boottime(), self._asked\n",
-        "        began, asked = self._clock.boottime(), self._asked\n        return self._clock.now_ns()\n",
+        "        began, asked = self._clock.boottime(), self._asked\n        return self._clock.now()\n",
         STORAGE + "test_no_hosts_clock_counts[18000.0]",
     ),
     Mutant(
@@ -140,9 +140,9 @@ MUTANTS = [
         "a purge asks what time it is when it knows all stamps",
         "jobs/local/gc.py",
         """    folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
-    now = local_of(root).context.storage_clock.ask() / 1e9
+    now = local_of(root).context.storage_clock.ask()
 """,
-        """    now = local_of(root).context.storage_clock.ask() / 1e9
+        """    now = local_of(root).context.storage_clock.ask()
     folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
 """,
         "tests/jobs/test_gc_trash.py::test_a_clock_that_is_set_back_makes_nothing_old",

@@ -74,7 +74,7 @@ class LocalCollector:
         rehearsal as far as it is known."""
         if not self._dry_run:
             with suppress(StorageError):
-                return local_of(self._root).context.storage_clock.ask() / 1e9
+                return local_of(self._root).context.storage_clock.ask()
         return self._root.protocol.now()
 
     def begin(self) -> None:
@@ -274,7 +274,7 @@ def purge(run: Run, root: Root, chosen: Chosen) -> None:
     all stamps: if it is set back in between, nothing becomes old. What goes wrong in one folder is reported."""
     trash = local_of(root).trash
     folders = [(folder, local_of(root).context.stat(folder.key)) for folder in trash.folders()]
-    now = local_of(root).context.storage_clock.ask() / 1e9
+    now = local_of(root).context.storage_clock.ask()
     ages = Ages(root.driver, now, run.clock, no_delay=chosen.options.kept == 0)
     for folder, info in folders:
         run.check()

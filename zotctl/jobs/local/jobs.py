@@ -46,9 +46,7 @@ class LocalJobs:
         """That of the file system, which takes a file to be made."""
         if not dry_run:
             with suppress(StorageError):
-                return OtherClock(
-                    local_of(self._root).context.storage_clock.ask() / 1e9, "the file system", refutes=True
-                )
+                return OtherClock(local_of(self._root).context.storage_clock.ask(), "the file system", refutes=True)
         return None
 
     def collector(self, run: Run, options: GcOptions) -> LocalCollector:

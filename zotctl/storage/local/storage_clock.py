@@ -21,8 +21,8 @@ QUICK_S = 0.5
 
 
 class _Asked(NamedTuple):
-    at: int
-    """What the storage's clock said, in nanoseconds since 1970."""
+    at: float
+    """What the storage's clock said, in seconds since 1970."""
     up: float
     """`Clock.boottime` then."""
 
@@ -35,40 +35,41 @@ class StorageClock:
         self._asked: _Asked | None = None
 
     def now(self) -> float:
-        """Seconds since 1970. See `now_ns`."""
-        return self._clock.now() if self._driver.capabilities.local else self.now_ns() / 1e9
-
-    def now_ns(self) -> int:
-        """Nanoseconds since 1970. A moment behind rather than ahead, so that nothing seems older than it is.
+        """Seconds since 1970. A moment behind rather than ahead, so that nothing seems older than it is.
 
         The file systems of this machine are stamped by its own clock. Another one is asked once in a while. Where
         nothing may be written, this machine's clock has to do.
         """
         if self._driver.capabilities.local:
-            return self._clock.now_ns()
+            return self._clock.now()
         began, asked = self._clock.boottime(), self._asked
         if asked is None or began - asked.up > ASKED_EVERY_S:
             try:
                 asked = _Asked(self.ask(), self._clock.boottime())
             except StorageError:
                 if asked is None:
-                    return self._clock.now_ns()
+                    return self._clock.now()
             else:
                 if asked.up - began < QUICK_S:
                     self._asked = asked
-        return asked.at + int((self._clock.boottime() - asked.up) * 1e9)
+        return asked.at + (self._clock.boottime() - asked.up)
 
-    def ask(self) -> int:
-        """Nanoseconds since 1970 by a fresh file, so that no host's clock counts, be it that of a local file system."""
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970, as exactly as they are known: of another machine's clock, to less than one
+        microsecond."""
+        return self._clock.now_ns() if self._driver.capabilities.local else int(self.now() * 1e9)
+
+    def ask(self) -> float:
+        """Seconds since 1970 by a fresh file, so that no host's clock counts, be it that of a local file system."""
         probe = keys.tmp(f"now-{self._clock.token()}")
         try:
             with self._driver.create(probe) as writer:
-                return writer.info().mtime_ns
+                return writer.info().mtime_ns / 1e9
         except NoSpace:
             # Of a file that is there already and has no content, for what frees an inode may need none.
             with self._driver.append(keys.LOCK, create=False) as writer:
                 writer.truncate(0)
-                return writer.info().mtime_ns
+                return writer.info().mtime_ns / 1e9
         finally:
             with suppress(NotFound):
                 self._driver.unlink(probe)
