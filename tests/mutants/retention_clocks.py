@@ -129,8 +129,8 @@ MUTANTS = [
         "I9",
         "within a tick of the clock a list of repositories is not remembered",
         "storage/local/catalog.py",
-        "since if since is None or now - since <= SETTLED_S else None",
-        "None",
+        "settling.settled(info.generation, self._clock)",
+        "info.generation",
         STORAGE + "test_a_repository_of_the_same_tick_is_listed",
     ),
     Mutant(

@@ -16,7 +16,7 @@ from zotctl.oci.reference import parse_name
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Generation
-from zotctl.storage.local.context import SETTLED_S
+from zotctl.storage.local.context import Settling
 from zotctl.storage.protocol import OnSkipped, ignore
 
 CACHED_DIRECTORIES = 200_000
@@ -24,15 +24,14 @@ CACHED_DIRECTORIES = 200_000
 
 @dataclass(slots=True)
 class _Listing:
-    """One directory as it was at `stamp`. `wanted`: the caller has said that it wants this repository."""
+    """One directory. `wanted`: the caller has said that it wants this repository."""
 
-    stamp: Generation | None
     below: tuple[str, ...]
     is_layout: bool
     wanted: bool = False
-    since: float | None = None
-    """Since when `stamp` is seen, by `clock.elapsed`. None: this was listed so much later that whatever is not in it
-    has another stamp."""
+    stamp: Generation | None = None
+    """By which it may be remembered; None: it has to be listed again, for `settling`."""
+    settling: Settling | None = None
 
 
 class LocalCatalog:
@@ -103,27 +102,27 @@ class LocalCatalog:
     def _look(self, directory: str) -> _Listing | None:
         info = self._driver.stat(directory)
         known = self._cache.get(directory)
-        if known is not None and known.since is None and known.stamp == info.generation:
+        if known is not None and known.stamp == info.generation:
             return known
         if info.is_link and directory:
             # A repository may be a link, but nothing below one is listed: it could lead in a circle.
-            listing = self._scan(directory, None)
+            listing = self._scan(directory)
             listing.below = ()
             return listing
         if not info.is_dir:
             return None
-        now = self._clock.elapsed()
-        since = known.since if known is not None and known.stamp == info.generation else now
-        listing = self._scan(directory, info.generation)
-        listing.since = since if since is None or now - since <= SETTLED_S else None
+        settling = (known and known.settling) or Settling()
+        stamp = settling.settled(info.generation, self._clock)
+        listing = self._scan(directory)
+        listing.stamp, listing.settling = stamp, settling if stamp is None else None
         self._cache.put(directory, listing)
         return listing
 
-    def _scan(self, directory: str, stamp: Generation | None) -> _Listing:
+    def _scan(self, directory: str) -> _Listing:
         entries = self._driver.scan(directory)
         is_layout = any(entry.name == LAYOUT_FILE for entry in entries) and bool(directory)
         below = (e.name for e in entries if not e.is_file and _may_hold(directory, e.name))
-        return _Listing(stamp, tuple(sorted(below)), is_layout)
+        return _Listing(tuple(sorted(below)), is_layout)
 
 
 def _may_hold(directory: str, name: str) -> bool:

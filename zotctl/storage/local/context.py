@@ -42,14 +42,14 @@ class Settling:
     def __init__(self) -> None:
         self._seen: tuple[Generation | None, float] = None, 0.0
 
-    def is_settled(self, generation: Generation, clock: Clock) -> bool:
-        """To be asked after the look at the generation and before the directory is listed: will whatever the list does
-        not show have another generation? Within a tick after a change it may have the same."""
+    def settled(self, generation: Generation, clock: Clock) -> Generation | None:
+        """To be asked after the look at the generation and before the directory is listed: the generation, if whatever
+        the list does not show will have another. None: within a tick after a change it may have the same."""
         now = clock.elapsed()
         seen = self._seen  # one look, for threads
         if generation != seen[0]:
             self._seen = seen = generation, now
-        return now - seen[1] > SETTLED_S
+        return generation if now - seen[1] > SETTLED_S else None
 
 
 @dataclass

@@ -42,9 +42,9 @@ class DamagedFiles:
         folder = self._context.stat(keys.DAMAGED)
         if folder is None or folder.generation == self._nothing:
             return False
-        settled = self._settling.is_settled(folder.generation, self._context.clock)
+        settled = self._settling.settled(folder.generation, self._context.clock)
         if not self._context.driver.scan(keys.DAMAGED):
-            self._nothing = folder.generation if settled else None
+            self._nothing = settled
             return False
         return True
 
