@@ -10,6 +10,7 @@ import pytest
 
 from tests import images
 from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.clocks import Hand
 from tests.counting import Counted
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
@@ -23,7 +24,7 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     shortened,
 )
 from tests.jobs.layouts import lay_out
-from tests.stores import push_blob, push_image
+from tests.stores import bucket_store, push_blob, push_image
 from zotctl.errors import BlobUnknown, Changed, ManifestUnknown
 from zotctl.jobs.check.hashing import Hasher
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
@@ -170,6 +171,23 @@ def test_a_blob_is_read_by_one_request(place: Place, dedupe: bool, store: Store)
     later = Counted(place.objects)
     run(opened(place, dedupe=dedupe, objects=later), interval=3600.0)
     assert len(later.taken()) <= 10, "nothing is due, so nothing is listed"
+
+
+def test_a_hosts_clock_makes_no_damage_be_read_again() -> None:
+    """A file that was written just now is read again, since a tool may be writing it; an hour later it is not."""
+
+    def reads(behind: float) -> int:
+        place, read = InMemory(), list[str]()  # noqa: F811
+        push_image(opened(place), "a", "v1", seed="x")
+        good = place.memory.stored[lying(False)]
+        place.memory.stored[lying(False)] = good._replace(body=flipped(good.body))
+        place.clock.sleep(3600)
+        counted = Counted(place.objects, lambda method, args: read.append(args[0]) if method == "open" else None)
+        report = run(bucket_store(counted, Hand(place.clock.at - behind)))
+        assert [finding.kind for finding in report.findings] == ["digest_mismatch"]
+        return read.count(lying(False))
+
+    assert reads(3601) == reads(0)
 
 
 # -- one run at a time --------------------------------------------------------------------------

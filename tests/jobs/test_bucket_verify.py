@@ -8,6 +8,7 @@ import pytest
 
 from tests import images
 from tests.buckets import bucket  # noqa: F401 - a fixture
+from tests.clocks import Hand
 from tests.counting import Counted
 from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     InMemory,
@@ -22,13 +23,14 @@ from tests.jobs.bucketing import (  # noqa: F401 - fixtures
     shortened,
 )
 from tests.jobs.layouts import lay_out, store_of
-from tests.stores import bucket_root, push_image
+from tests.stores import bucket_root, bucket_store, push_image
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
-from zotctl.jobs.check.verify import VerifyOptions, verify
+from zotctl.jobs.check.verify import STALE_UPLOAD_S, VerifyOptions, verify
 from zotctl.jobs.report import Report
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.clock import DAY_S
 
 IMAGE = images.image("x", layers=2)
 LAYER = digest_of(IMAGE.blobs[-1])
@@ -90,6 +92,18 @@ def test_a_bucket_that_was_synced_has_the_findings_of_its_directory(place: Place
 
     for deep in (False, True):
         assert told(run(opened(place), deep=deep)) == told(run(store_of(tmp_path, dedupe=False), deep=deep)) != set()
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_the_clock_of_the_object_store_counts(days: int) -> None:
+    """And none of a host that is days off: an upload is under way, or its client is gone."""
+    place = InMemory()  # noqa: F811
+    opened(place).repository_for_push("a").start_upload()
+    host = Hand(place.clock.at + days * DAY_S)
+    assert run(bucket_store(place.objects, host)).findings == []
+    place.clock.sleep(STALE_UPLOAD_S + 1)
+    (finding,) = run(bucket_store(place.objects, host)).findings
+    assert "no client continues" in finding.reason
 
 
 # -- the list of repositories -------------------------------------------------------------------

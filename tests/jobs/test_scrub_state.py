@@ -9,6 +9,7 @@ import pytest
 from tests.doubles.filesystem import MemoryDriver
 from tests.jobs.test_scrub_rounds import DAY, Hand
 from tests.stores import store_over
+from zotctl.errors import Unavailable
 from zotctl.jobs.check import scrub_state
 from zotctl.jobs.check.scrub_state import SETTLING_S, Checked, FirstSeen
 from zotctl.storage import keys
@@ -42,6 +43,15 @@ def noted(root: Root, clock: Hand) -> Checked:
     state.note("late", info(2))
     state.note_repository("late")
     return state
+
+
+def test_a_clock_that_does_not_answer_costs_no_state(root: Root, clock: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> float:
+        raise Unavailable("it is away")
+
+    monkeypatch.setattr(root.protocol, "now", refuse)
+    noted(root, clock).save()
+    assert Checked(root, clock).when("late", info(2))
 
 
 @pytest.mark.parametrize(("whole", "prune"), [(True, True), (True, False), (False, True)])

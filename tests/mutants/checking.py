@@ -66,8 +66,8 @@ MUTANTS = [
         "I2",
         "a save takes no doubt away",
         "jobs/check/scrub_state.py",
-        ("        if self.doubtful_since() is None:\n            self._boot"),
-        ("        if True:\n            self._boot"),
+        "        if self.doubtful_since() is None:\n            with",
+        "        if True:\n            with",
         STATE + "test_what_was_written_shortly_before_a_stop_of_the_machine_is_doubtful",
     ),
     Mutant(

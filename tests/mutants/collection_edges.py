@@ -338,7 +338,7 @@ MUTANTS = [
         "I15",
         "on a bucket a forecast goes by the clock of the bucket",
         "jobs/explain.py",
-        "jobs_of(root), jobs_of(root).now(run.clock)",
+        "jobs_of(root), root.protocol.now()",
         "jobs_of(root), run.clock.now()",
         "tests/jobs/test_gc_bucket.py::test_explain_goes_by_the_clock_of_the_object_store[own]",
     ),

@@ -108,7 +108,7 @@ def boot_id() -> str:
 
 
 def _moment(root: Root, clock: Clock) -> Moment:
-    return Moment(jobs_of(root).now(clock), boot_id(), clock.boottime())
+    return Moment(root.protocol.now(), boot_id(), clock.boottime())
 
 
 def _reason(

@@ -74,7 +74,7 @@ class _Explanation:
 
     def __init__(self, run: Run, root: Root, name: str, options: GcOptions) -> None:
         self._run, self._root, self._name, self._options = run, root, name, options
-        self._jobs, self._now = jobs_of(root), jobs_of(root).now(run.clock)
+        self._jobs, self._now = jobs_of(root), root.protocol.now()
         self._every = list(changes(root.history.events(name)))
 
     def of(self, named: Named) -> Iterator[dict[str, Any]]:

@@ -279,7 +279,7 @@ def _tell_what_goes(run: Run, root: Root, name: str, digests: Iterable[Digest], 
         marks = mark(root, name)
     except (NotFound, LayoutInvalid):
         return
-    forecast = Forecast(name, marks, root.history.timeline(name), options.rules, jobs_of(root).now(run.clock))
+    forecast = Forecast(name, marks, root.history.timeline(name), options.rules, root.protocol.now())
     for digest in sorted(set(digests)):
         if digest not in marks.index:
             continue

@@ -132,9 +132,6 @@ Deduplicate = Callable[[Root, str], None]
 class StoreJobs(Protocol):
     """What jobs need from one root. All methods raise StorageError where the storage fails."""
 
-    def now(self, clock: Clock) -> float:
-        """The time by which content of the root expires, in seconds since 1970. `clock`: this machine's."""
-
     def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock | None:
         """Another clock to compare with; None: there is none. `dry_run`: nothing may be written to read it."""
 
@@ -145,8 +142,8 @@ class StoreJobs(Protocol):
         self, run: Run, name: str, digest: Digest, options: GcOptions, since: float | None, rows: Sequence[str] = ()
     ) -> Whereabouts | None:
         """Where the content of a digest is, and when it goes, and why not before, if no row leads to it from `since`
-        on (seconds since 1970, by `now`); None: it is reachable. `rows`: the rows that go then. The result None: the
-        content is nowhere."""
+        on (seconds since 1970, by `StoreProtocol.now`); None: it is reachable. `rows`: the rows that go then. The
+        result None: the content is nowhere."""
 
     @property
     def dedupes_on_entry(self) -> bool:

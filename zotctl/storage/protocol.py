@@ -386,9 +386,10 @@ class StoreProtocol(ABC):
     index_costs_request: bool
     """Does a look at a file or object cost a request? Then only callers that need index.json look at it."""
 
+    @abstractmethod
     def now(self) -> float:
-        """Seconds since 1970, to be compared with the time stamps of what lies in `driver`."""
-        return self.clock.now()
+        """The time by which content expires, in seconds since 1970, by the clock that stamps what lies in `driver`.
+        Raises StorageError: nothing is known of that clock, and it does not answer."""
 
     def each(self, calls: Sequence[Callable[[], T]]) -> list[T]:
         """Make all of these calls, side by side where each of them is a request. Returns their results in order. Raises

@@ -323,7 +323,7 @@ def _coming(run: Run, settings: Settings) -> list[Coming]:
 
 
 def _coming_in(look: Run, root: Root, name: str, options: GcOptions) -> Iterator[Coming]:
-    now, marks = jobs_of(root).now(look.clock), mark(root, name)
+    now, marks = root.protocol.now(), mark(root, name)
     if marks.faults:
         return  # nothing is collected there
     forecast = Forecast(name, marks, root.history.timeline(name), options.rules, now)

@@ -37,10 +37,6 @@ class BucketJobs:
     def __init__(self, root: Root) -> None:
         self._root = root
 
-    def now(self, clock: Clock) -> float:
-        """By the object store's clock, which takes a request."""
-        return bucket_of(self._root).context.objects.date()
-
     def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock:
         """This machine's. Nothing but the server's clock decides, so that it matters only where nothing else is
         known."""

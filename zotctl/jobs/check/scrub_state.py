@@ -162,7 +162,8 @@ class Checked:
             found, times = self._times.arrays()
         repositories = self.repositories if len(self.repositories) <= MOST_REPOSITORIES else {}
         if self.doubtful_since() is None:
-            self._boot, self._alive = boot_id(), int(self._stamp_time())
+            with suppress(StorageError):
+                self._boot, self._alive = boot_id(), int(self._stamp_time())
         head = {"format": 1, "inodes": len(found), "repositories": repositories}
         head |= {name: getattr(self, name) for name in _FIGURES} | {"boot": self._boot, "alive": self._alive}
         if self.began:

@@ -385,7 +385,7 @@ class RepositoryImport:
         needed = self._needed()
         kept: set[str | None] = set()
         moved: list[tuple[Wanted, str]] = []
-        times = push_times(self.layout, self.rows, self.graph.facts, jobs_of(self.root).now(self.run.clock))
+        times = push_times(self.layout, self.rows, self.graph.facts, self.root.protocol.now())
 
         def change(tx: Transaction, draft: Index) -> None:
             _require(self.name, tx, needed)

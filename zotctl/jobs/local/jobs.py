@@ -38,10 +38,6 @@ class LocalJobs:
     def __init__(self, root: Root) -> None:
         self._root = root
 
-    def now(self, clock: Clock) -> float:
-        """By the file system's clock, as far as it is known without a file."""
-        return self._root.protocol.now()
-
     def other_clock(self, clock: Clock, *, dry_run: bool) -> OtherClock | None:
         """That of the file system, which takes a file to be made."""
         if not dry_run:
