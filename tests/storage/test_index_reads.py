@@ -12,9 +12,12 @@ import pytest
 
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
-from tests.stores import push_image, store_over
+from tests.doubles.objects import MemoryObjects
+from tests.stores import bucket_store, push_image, store_over
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.storage import Store
+from zotctl.storage.bucket import index as index_objects
 from zotctl.storage.clock import Clock
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.local import index_file
@@ -30,6 +33,7 @@ class Parses(list[Index | None]):
         self.first: Callable[[], object] = lambda: None
         self.later: Callable[[], object] = lambda: None
         monkeypatch.setattr(index_file, "parse_index", self._parse)
+        monkeypatch.setattr(index_objects, "parse_index", self._parse)
 
     def _parse(self, body: bytes, known: Index | None = None) -> Index:
         self.append(known)
@@ -42,6 +46,14 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> Parses:
     return Parses(monkeypatch)
 
 
+@pytest.fixture(params=["directory", "bucket"])
+def opened(request: pytest.FixtureRequest) -> Callable[[Clock], Store]:
+    """Opens one store, as another process does."""
+    driver, objects = MemoryDriver(), MemoryObjects()
+    is_bucket = request.param == "bucket"
+    return lambda clock: bucket_store(objects, clock) if is_bucket else store_over(driver, clock=clock)
+
+
 def tag(root: Root, name: str) -> None:
     """Commit, without a look at index.json before."""
     root.protocol.commit_index("a", [lambda tx, draft: draft.put(digest_of(b"x"), 7, OCI_MANIFEST, [name])])
@@ -51,16 +63,16 @@ def read(root: Root) -> Index:
     return root.protocol.indexes.read("a").index
 
 
-def test_of_readers_that_come_together_one_parses(parses: Parses) -> None:
-    driver, another_came = MemoryDriver(), threading.Event()
+def test_of_readers_that_come_together_one_parses(parses: Parses, opened: Callable[[Clock], Store]) -> None:
+    another_came = threading.Event()
 
     class Waiting(Clock):
         def sleep(self, seconds: float) -> None:
             another_came.set()
             super().sleep(seconds)
 
-    push_image(store_over(driver), "a", "v1")
-    (root,) = store_over(driver, clock=Waiting()).roots
+    push_image(opened(Clock()), "a", "v1")
+    (root,) = opened(Waiting()).roots
     parses.clear()
     parses.first, parses.later = lambda: another_came.wait(60), another_came.set
     with ThreadPoolExecutor(8) as threads:
@@ -68,11 +80,11 @@ def test_of_readers_that_come_together_one_parses(parses: Parses) -> None:
     assert len(parses) == 1 and len(set(map(id, found))) == 1
 
 
-def test_a_reader_waits_for_no_other_for_ever(parses: Parses) -> None:
+def test_a_reader_waits_for_no_other_for_ever(parses: Parses, opened: Callable[[Clock], Store]) -> None:
     """As where the storage hangs in one of them."""
-    driver, clock, found = MemoryDriver(), Hand(), list[Index]()
-    push_image(store_over(driver), "a", "v1")
-    (root,) = store_over(driver, clock=clock).roots
+    clock, found = Hand(), list[Index]()
+    push_image(opened(Clock()), "a", "v1")
+    (root,) = opened(clock).roots
     end = clock.at + 600
 
     def slept() -> None:

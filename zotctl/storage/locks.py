@@ -23,6 +23,7 @@ LOCK_TIMEOUT_S = 30.0
 RENEW_AFTER_S = 20.0
 """A lock that was held for longer is taken again before a rename: a network client may have lost it unnoticed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
+TURN_POLL_S = 0.01
 
 
 def lock_byte(name: str) -> int:
@@ -60,6 +61,27 @@ class _ProcessLock:
 
     def release(self) -> None:
         self._locks.give_back(self._name)
+
+
+class Turns:
+    """Of the threads of this process that find an index.json which it does not know, one parses it, and the others find
+    what it has parsed: a parse takes several times the bytes of the file. Nothing but memory depends on it, so that who
+    has waited for long goes on. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._taken = clock, ProcessLocks()
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """The turn of this thread at a repository, as long as the block runs."""
+        until = self._clock.elapsed() + LOCK_TIMEOUT_S
+        while (turn := self._taken.take(name)) is None and self._clock.elapsed() < until:
+            self._clock.sleep(TURN_POLL_S)
+        try:
+            yield
+        finally:
+            if turn is not None:
+                turn.release()
 
 
 class Held:

@@ -21,6 +21,7 @@ from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.states import note_put, read_state
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, index_missing, parse_index
+from zotctl.storage.locks import Turns
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
 
 GENERATIONS = "dev.zotctl.generations"
@@ -63,6 +64,7 @@ class IndexObjects:
     def __init__(self, context: BucketContext, heard: Heard) -> None:
         self._context, self._heard = context, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_INDEX_ROWS)
+        self._turns = Turns(context.clock)
         self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
         """Repositories whose index.json this process has seen."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)
@@ -94,7 +96,10 @@ class IndexObjects:
             return known
         found, body = got
         generation = found.etag or f"{NO_ETAG} {digest_of(body)}"
-        return self._remember(name, parse_index(body, known.index if known else None), generation)
+        with self._turns.of(name):
+            if (known := self._cache.get(name)) is not None and known.generation == generation:
+                return known
+            return self._remember(name, parse_index(body, known.index if known else None), generation)
 
     def _is_lost(self, name: str) -> bool:
         """Is there a layout with content, and no index.json? We put it before all content, and never remove it, so

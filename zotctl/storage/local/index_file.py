@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from zotctl.errors import (
@@ -30,7 +30,7 @@ from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.locks import LOCK_TIMEOUT_S, Held, ProcessLocks
+from zotctl.storage.locks import Held, Turns
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
 from zotctl.storage.rows import Row
 
@@ -38,7 +38,6 @@ LARGEST_LAYOUT_BYTES = 4096
 FOREIGN_WRITE_TIMEOUT_S = 2.0
 """How long a foreign tool may write in place before half a file counts as damage."""
 FOREIGN_WRITE_POLL_S = 0.02
-TURN_POLL_S = 0.01
 LOOKS_AT_SWAPPED = 2
 MISSING_TIMEOUT_S = 1.0
 """How long a reader looks again for an index.json that is missing beside content, on a network."""
@@ -119,7 +118,7 @@ class IndexFiles:
         self._unfinished: set[str] = set()
         """Repositories that a reader found without index.json, and with a swap to finish."""
         self._mutex = threading.Lock()
-        self._turns = ProcessLocks()
+        self._turns = Turns(context.clock)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -145,23 +144,10 @@ class IndexFiles:
             raise _not_a_file(keys.index(name))
         if not wait:
             raise WouldBlock(name)
-        with self._turn(name), suppress(LayoutInvalid), self._context.driver.open(keys.index(name)) as reader:
+        with self._turns.of(name), suppress(LayoutInvalid), self._context.driver.open(keys.index(name)) as reader:
             return self._parse_once(name, reader, reader.info())
         with self._context.driver.open(keys.index(name)) as reader:
             return self._parse(name, reader)
-
-    @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """Of the readers that find a file which this process does not know, one reads it, and the others find what it
-        has read: a parse takes several times the bytes of the file. Nothing but memory depends on it."""
-        until = self._context.clock.elapsed() + LOCK_TIMEOUT_S
-        while (turn := self._turns.take(name)) is None and self._context.clock.elapsed() < until:
-            self._context.clock.sleep(TURN_POLL_S)
-        try:
-            yield
-        finally:
-            if turn is not None:
-                turn.release()
 
     def _read_missing(self, name: str) -> Snapshot:
         """Look again for an index.json that was not there. An NFS client that replaces a file that is open on its host
