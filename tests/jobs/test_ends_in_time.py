@@ -136,6 +136,25 @@ def test_verify_keeps_its_place_outside_of_the_store(store: Store, clock: Hand, 
     assert list(state.iterdir()) == [], "it came to the end"
 
 
+def test_damage_in_a_repository_that_is_not_gone_through_in_time_is_told(clock: Hand) -> None:
+    """By the run that has found it, for the next one may end at the same place."""
+    memory = MemoryDriver(clock=lambda: int((clock.at - 1000) * 1e9))
+    store = store_over(memory, clock=clock)
+    bodies = sorted((b"%d" % number * 100 for number in range(9)), key=digest_of)
+    for body in bodies:
+        push_blob(store.repository_for_push("a"), body)
+    first = digest_of(bodies[0])
+    memory.names[keys.blob("a", first)].data[3] ^= 1
+    clock.step = 1.0
+    run = Run("verify", store, dry_run=True, max_duration=BUDGET)
+    report = run.finish(lambda: verify(run, VerifyOptions(deep=True, workers=1)))
+    assert 16 in report.codes and told(report) == {("a", first, "digest_mismatch")}
+    clock.step = 0.0
+    run = Run("verify", store, dry_run=True)
+    report = run.finish(lambda: verify(run, VerifyOptions(deep=True, workers=1)))
+    assert [finding.digest for finding in report.findings if finding.kind == "digest_mismatch"] == [first]
+
+
 def test_without_a_place_the_next_run_begins_anew(
     store: Store, clock: Hand, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

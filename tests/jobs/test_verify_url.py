@@ -189,6 +189,30 @@ def test_what_an_index_says_of_its_children_is_compared(
     assert any(reason in one for one in found), found
 
 
+def test_a_blob_with_another_content_is_told_by_reading_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its length is right, and so is its beginning."""
+    lie = lying(f"app/blobs/{LAYER}", answer(IMAGE.blobs[1][:-1] + b"!"), ranges=False)
+    assert told(monkeypatch, lie) == []
+    (reason,) = told(monkeypatch, lie, deep=True)
+    assert f"the content of {LAYER} has the digest" in reason
+
+
+def test_a_manifest_with_another_digest_or_length_than_it_is_said_to_have_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stated = {"Content-Type": OCI_MANIFEST, "Docker-Content-Digest": str(ABSENT)}
+    (reason,) = told(monkeypatch, lying("app/manifests/v1", answer(IMAGE.manifest, 200, stated)))
+    assert reason.startswith(f"Docker-Content-Digest of v1 is {ABSENT}, the content has {IMAGE.digest}")
+    (reason,) = told(monkeypatch, lying("app/manifests/v1", answer(b"", 200, {"Content-Length": "7"}), "HEAD"))
+    assert "Content-Length 7, the content has" in reason
+
+
+def test_a_layer_that_is_kept_elsewhere_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = images.descriptor(b"elsewhere", images.LAYER.replace("layer.v1", "layer.nondistributable.v1"))
+    manifest = json.dumps(json.loads(IMAGE.manifest) | {"layers": [layer]}).encode()
+    assert told(monkeypatch, truthful, other=manifest) == []
+
+
 def test_what_is_not_called_a_manifest_and_not_served_is_no_second_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob of an unknown type, which may be one or not."""
     child = images.descriptor(b"absent", "application/x") | {"platform": {}}
@@ -226,6 +250,8 @@ def test_pages_end_at_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ("lie", "error"),
     [
         (lying("", answer(b"", 401)), PermissionRefused),
+        (lying("", answer(b"", 403)), PermissionRefused),
+        (lying("", answer(b"", 500)), Unavailable),
         (lying("", answer(b"", 503)), Unavailable),
         (lying("app/tags/list", unknown("NAME_UNKNOWN")), NoSuchStore),
         (breaking(""), Unavailable),
