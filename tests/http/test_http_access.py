@@ -206,8 +206,9 @@ def test_tags_are_created_or_moved(server: Server) -> None:
     assert {"new", "newer"}.isdisjoint(tags) and {"v1", "fresh", "other"} <= set(tags)
 
 
-def test_an_upload_belongs_to_the_user_who_began_it(server: Server) -> None:
-    location = sent(server, "writer", "POST", "/v2/team/app/blobs/uploads/").headers["location"]
+@pytest.mark.parametrize("query", ["", "?mount=x"])
+def test_an_upload_belongs_to_the_user_who_began_it(server: Server, query: str) -> None:
+    location = sent(server, "writer", "POST", f"/v2/team/app/blobs/uploads/{query}").headers["location"]
     blob = b"mine"
     headers = {"Content-Type": "application/octet-stream"}
     for login in ("other", "root"):

@@ -23,6 +23,7 @@ from zotctl.errors import NameUnknown
 from zotctl.http import page, protocol, routes
 from zotctl.http.request import Request
 from zotctl.http.service import PAGE_THREADS, Service
+from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
 
 IMAGE = images.image("page")
@@ -185,7 +186,10 @@ def test_forms_of_other_sites_change_nothing(server: Server) -> None:
     path = "/v2/public/app/blobs/uploads/"
     with server.client(auth=("root", "root")) as client:
         for site, status in (("cross-site", 403), ("same-origin", 202), ("none", 202)):
-            assert client.post(path, headers={"Sec-Fetch-Site": site}).status_code == status
+            headers = {"Sec-Fetch-Site": site}
+            assert client.post(path, headers=headers).status_code == status
+            whole = client.post(path, headers=headers, params={"digest": digest_of(b"x")}, content=b"x")
+            assert whole.status_code == (403 if status == 403 else 201)
 
 
 def test_names_from(server: Server) -> None:

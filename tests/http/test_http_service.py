@@ -21,10 +21,11 @@ import pytest
 from tests.http.serving import digest
 from tests.logins import users_file
 from zotctl.auth.passwords import CHECK_THREADS
-from zotctl.config import AuthConfig, HttpConfig
+from zotctl.config import AuthConfig, HttpConfig, RateLimit
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace, RangeInvalid, Unavailable
 from zotctl.http import protocol, sockets, uploads
 from zotctl.http.errors import Refused
+from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
 from zotctl.storage import Store, StoredManifest, WouldBlock, keys
 
@@ -138,11 +139,12 @@ def asked(
     ask: Callable[[httpx.AsyncClient], Awaitable[None]],
     config: HttpConfig | None = None,
     told: list[Service] | None = None,
+    rates: SharedRates | None = None,
 ) -> None:
     """`told` gets the service."""
 
     async def main() -> None:
-        service = Service(cast(Store, store), config or HttpConfig())
+        service = Service(cast(Store, store), config or HttpConfig(), rates=rates)
         if told is not None:
             told.append(service)
         (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
@@ -447,6 +449,28 @@ def test_an_upload_does_not_wait_for_memory_for_ever(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(uploads, "MEMORY_TIMEOUT_S", 0.0)
     with pytest.raises(Busy, match="memory"):
         asyncio.run(asyncio.wait_for(uploads._memory(cast(Any, upload), 1), 10))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v2/now/manifests/v1", None),
+        ("POST", f"/v2/a/blobs/uploads/?digest={digest(b'x')}", b"x"),
+        ("PATCH", "/v2/a/blobs/uploads/id", b"x"),
+        ("PUT", "/v2/a/manifests/v1", b"{}"),
+    ],
+    ids=["GET", "POST", "PATCH", "PUT"],
+)
+@pytest.mark.parametrize("fields", [{}, {"Connection": "close"}], ids=["kept", "closed"])
+def test_requests_have_a_rate_however_they_are_answered(
+    method: str, path: str, body: bytes | None, fields: dict[str, str]
+) -> None:
+    async def ask(client: httpx.AsyncClient) -> None:
+        for refused in (False, True):
+            answer = await client.request(method, path, content=body, headers=fields)
+            assert (answer.status_code == 429) is refused
+
+    asked(FakeStore(nonblocking=True), ask, rates=SharedRates(RateLimit(rate=0.0001)))
 
 
 def test_a_server_that_stops_waits_for_every_request() -> None:

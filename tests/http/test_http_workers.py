@@ -134,6 +134,26 @@ def test_a_connection_that_a_stopping_worker_took_at_the_last_moment_is_answered
     assert asyncio.run(stop()).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_worker_that_stops_waits_for_what_began_while_it_said_farewell() -> None:
+    """Another request may have ended meanwhile, as the last one for that moment."""
+
+    async def stop() -> None:
+        service = SimpleNamespace(in_flight=1, drained=asyncio.Event())
+        service.drained.set()
+        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+        with sock:
+            stopping = worker._Worker(Config(), sock, worker.Ties(0, 0), cast(Status, None))
+            waiting = asyncio.create_task(stopping._drain(cast(Service, service)))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            service.in_flight = 0
+            service.drained.set()
+            await waiting
+
+    asyncio.run(stop())
+
+
 @pytest.mark.timeout(120)
 def test_a_client_that_pauses_over_a_reload_is_answered(tmp_path: Path) -> None:
     """A push whose client reads its next layer meanwhile. The worker ends with its last connection."""

@@ -647,4 +647,13 @@ MUTANTS = [
         "        if False:\n",
         DECISIONS + "test_a_stop_that_waits_for_the_storage_no_longer_is_no_bug",
     ),
+    _wire(
+        "drained-before-the-farewell",
+        "I4",
+        "a worker that stops waits for what began while it said farewell",
+        "worker.py",
+        "        service.drained.clear()\n",
+        "",
+        "tests/http/test_http_workers.py::test_a_worker_that_stops_waits_for_what_began_while_it_said_farewell",
+    ),
 ]

@@ -13,10 +13,12 @@ import pytest
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
+from tests.faults import FailOn
 from tests.stores import bucket_store, push_image, store_over
+from zotctl.errors import IoFailed
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
-from zotctl.storage import Store
+from zotctl.storage import Store, WouldBlock, keys
 from zotctl.storage.bucket import index as index_objects
 from zotctl.storage.clock import Clock
 from zotctl.storage.index import Index, parse_index
@@ -95,6 +97,52 @@ def test_a_reader_waits_for_no_other_for_ever(parses: Parses, opened: Callable[[
     parses.first = lambda: found.append(read(root))
     assert read(root).tags() == ["v1"]
     assert [index.tags() for index in found] == [["v1"]]
+
+
+def unslept() -> Hand:
+    def slept() -> None:
+        raise AssertionError("it waits for a turn that nobody has")
+
+    clock = Hand()
+    clock.on_sleep = slept
+    return clock
+
+
+def test_a_reader_that_fails_gives_its_turn_to_the_next() -> None:
+    driver = MemoryDriver()
+    push_image(store_over(driver), "a", "v1")
+    failing = FailOn(driver, "open", 1, IoFailed("broken"), lambda key: key == keys.index("a"))
+    (root,) = store_over(failing, clock=unslept()).roots
+    with pytest.raises(IoFailed):
+        read(root)
+    assert read(root).tags() == ["v1"]
+
+
+def test_each_repository_has_its_turn(parses: Parses) -> None:
+    """A file that can't be read for half a minute keeps no other from being read."""
+    driver, found = MemoryDriver(), list[str]()
+    for name in ("a", "b"):
+        push_image(store_over(driver), name, name)
+    (root,) = store_over(driver, clock=unslept()).roots
+    parses.clear()
+    parses.first = lambda: found.extend(root.protocol.indexes.read("b").index.tags())
+    assert read(root).tags() == ["a"] and found == ["b"]
+
+
+def test_who_must_not_wait_has_no_turn(parses: Parses) -> None:
+    """The event loop, with all its connections. Nor does it look for a file that is missing."""
+    driver = MemoryDriver()
+    push_image(store_over(driver), "a", "v1")
+    (root,) = store_over(driver, clock=unslept()).roots
+    parses.clear()
+    with pytest.raises(WouldBlock):
+        root.protocol.indexes.read("a", wait=False)
+    assert parses == []
+    read(root)
+    assert root.protocol.indexes.read("a", wait=False).index.tags() == ["v1"]
+    driver.unlink(keys.index("a"))
+    with pytest.raises(WouldBlock):
+        root.protocol.indexes.read("a", wait=False)
 
 
 def test_what_was_read_is_known_though_the_file_was_replaced_during_the_parse(parses: Parses, tmp_path: Path) -> None:

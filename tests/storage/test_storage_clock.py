@@ -14,7 +14,7 @@ from tests.faults import Call, Faults
 from tests.jobs.collecting import DELAY, Place
 from tests.jobs.layouts import run_scrub, told
 from tests.stores import push_blob, push_image, root_over, store_over
-from zotctl.errors import StorageError
+from zotctl.errors import NoSpace, StorageError
 from zotctl.jobs.layouts import FoundLayout, lasting
 from zotctl.jobs.retention import Rules
 from zotctl.storage import Store, keys
@@ -122,8 +122,37 @@ def test_a_file_system_of_this_machine_has_its_clock() -> None:
     storage = StorageClock(driver, clock)
     assert storage.now() == 1000.0
     clock.at = 5000.0  # it was set
-    assert storage.now() == 5000.0
+    assert storage.now() == 5000.0 and storage.now_ns()
     assert list(driver.names) == [""], "and nothing is made to ask it"
+
+
+def test_on_a_full_disk_it_is_asked_by_a_file_that_is_there(place: Place) -> None:
+    """Or nothing would get old there, and no room free."""
+
+    def refuse(call: Call) -> None:
+        if call.method == "create":
+            raise NoSpace("full")
+
+    push_image(place.store, "a", "v1")
+    place.clock.at += 5 * HOUR
+    before = set(place.driver.names)
+    clock = StorageClock(Told(place.driver, refuse), Host(place.clock, -HOUR))
+    assert clock.now() == near(place)
+    assert set(place.driver.names) == before
+
+
+def test_it_goes_on_while_this_machine_sleeps(place: Place) -> None:
+    class Slept(Host):
+        def boottime(self) -> float:
+            return super().elapsed() + asleep
+
+    asleep = 0.0
+    clock = StorageClock(place.driver, Slept(place.clock, HOUR))
+    assert clock.now() == near(place)
+    asleep = ASKED_EVERY_S / 2
+    assert clock.now() == pytest.approx(place.clock.at + asleep, abs=0.01)
+    asleep = 5 * HOUR
+    assert clock.now() == near(place), "it is asked again"
 
 
 def test_where_nothing_may_be_written_the_hosts_has_to_do(place: Place) -> None:
