@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests import images
-from tests.http.serving import Server, push_blob
+from tests.http.serving import Server, push_blob, until
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 
@@ -99,12 +99,13 @@ class Peer:
         """Without any peer, for tests of what comes after."""
         push_image(self.client, name or self.name, made, *tags)
 
-    def mounted(self, name: str) -> int:
-        """How many blobs were mounted into repository `name`: POSTs that were answered with 201, no body."""
-        return sum(
-            line.get("repository") == name and (line["method"], line["status"], line["bytes_in"]) == ("POST", 201, 0)
-            for line in self.server.lines()
-        )
+    def mounted(self, name: str, count: int) -> None:
+        """At least so many blobs were mounted into repository `name`: POSTs that were answered with 201, no body."""
+
+        def is_mount(line: dict[str, object]) -> bool:
+            return (line["method"], line["status"], line["bytes_in"]) == ("POST", 201, 0)
+
+        until(lambda: sum(line.get("repository") == name and is_mount(line) for line in self.server.lines()) >= count)
 
     def beside(self, layout: Path, name: str) -> str:
         """Put a layout that a peer made below the root, while the server runs; the repository's name."""

@@ -62,8 +62,11 @@ def session(own: SecuredPeer, request: pytest.FixtureRequest) -> Iterator[Sessio
 
 def test_only_who_is_logged_in(session: Session) -> None:
     assert_only_logged_in(session)
-    lines = [line for line in session.peer.server.lines() if line.get("repository") == session.peer.name]
-    assert {line["user"] for line in lines if line.get("status") == 201} == {WRITER}
+
+    def lines() -> list[dict[str, object]]:
+        return [line for line in session.peer.server.lines() if line.get("repository") == session.peer.name]
+
+    assert until(lambda: {line["user"] for line in lines() if line.get("status") == 201}) == {WRITER}
 
 
 def test_a_user_who_may_only_read(session: Session) -> None:

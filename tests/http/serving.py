@@ -39,7 +39,8 @@ def first_line(stream: IO[str]) -> str:
 
 class Server:
     """`zotctl serve` on a free port. Its standard error is kept in a file. `address`: a root elsewhere; `bucket`: that
-    is the root. `prefix`: words before the command, which have to end in an exec; `host`: where it listens."""
+    is the root. `prefix`: words before the command, which have to end in an exec; `host`: where it listens; `program`:
+    what Python runs."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Server:
         bucket: Bucket | None = None,
         prefix: Sequence[str] = (),
         host: str = "127.0.0.1",
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.root, self.log_file, self.config_file = (
@@ -67,7 +69,7 @@ class Server:
         command = [
             *prefix,
             sys.executable,
-            *PROGRAM,
+            *program,
             "serve",
             "--root",
             address or str(self.root),
@@ -104,7 +106,8 @@ class Server:
         return self.log_file.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        whole = self.log().rpartition("\n")[0]  # the last may be under way
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, **options)
@@ -138,9 +141,14 @@ class Server:
 
 @contextmanager
 def serving(
-    home: Path, *arguments: str, config: str = "", workers: int = 1, bucket: Bucket | None = None
+    home: Path,
+    *arguments: str,
+    config: str = "",
+    workers: int = 1,
+    bucket: Bucket | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[Server]:
-    server = Server(home, *arguments, config=config, workers=workers, bucket=bucket)
+    server = Server(home, *arguments, config=config, workers=workers, bucket=bucket, program=program)
     try:
         yield server
     finally:
@@ -160,6 +168,20 @@ class Raw:
     def head(self, method: str, path: str, *headers: str) -> Raw:
         lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers, "", ""]
         return self.send("\r\n".join(lines).encode())
+
+    def taken(self) -> Raw:
+        """Wait until the server's process has read all that was sent."""
+        until(lambda: not self._unread())
+        return self
+
+    def _unread(self) -> bool:
+        """What was sent is in one of the kernel's two queues, "sent:received", until it is read."""
+        ours, theirs = self.socket.getsockname()[1], self.socket.getpeername()[1]
+        queues = {}
+        for row in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:]):
+            ends = tuple(int(end.rpartition(":")[2], 16) for end in row[1:3])
+            queues[ends] = [int(count, 16) for count in row[4].split(":")]
+        return queues.get((ours, theirs), [1])[0] > 0 or queues.get((theirs, ours), [1, 1])[1] > 0
 
     def half_close(self) -> Raw:
         self.socket.shutdown(socket.SHUT_WR)

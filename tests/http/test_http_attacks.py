@@ -371,7 +371,7 @@ def test_a_wrong_login_waits_and_a_refused_action_does_not(tmp_path: Path) -> No
         raws.append(Raw(server.port).head("GET", "/v2/", f"Authorization: {wrong[0]}").half_close())
         assert select.select(raws[:3], [], [], 2) == ([], [], [])
         assert raws[3].socket.recv(100).startswith(b"HTTP/1.1 102 Processing\r\n\r\n"), "its answer is to come"
-        assert _under_way(server) == 4
+        until(lambda: _under_way(server) == 4)
         for raw in raws:
             raw.close()
         until(lambda: _under_way(server) == 0)

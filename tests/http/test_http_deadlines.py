@@ -221,6 +221,37 @@ def test_a_body_that_cannot_come_any_more_is_not_waited_for() -> None:
         runner.run(end())
 
 
+def test_a_body_that_is_slow_but_moves_is_waited_for() -> None:
+    async def dribble() -> None:
+        line = Line()
+        line.take(1 << 30)
+        line.send(b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        for _ in range(10):
+            await asyncio.sleep(0.75 * CONFIG.body_timeout)
+            assert not line.confirmed
+            line.send(b"x")
+        await asyncio.sleep(0.1)
+        assert line.confirmed and not line.closed
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(dribble())
+
+
+def test_a_reader_that_is_slow_but_moves_is_served_to_the_end() -> None:
+    async def sip() -> None:
+        line = Line()
+        line.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(8):
+            line.take(10_000)
+            await asyncio.sleep(0.75 * CONFIG.write_timeout)
+            assert not line.closed
+        line.take(1 << 30)
+        assert line.confirmed > 100_000
+
+    with asyncio.Runner(loop_factory=Skipping) as runner:
+        runner.run(sip())
+
+
 def test_what_is_sent_ahead_waits_in_the_kernel() -> None:
     """Else a client could fill the memory while one request of it takes its time."""
 

@@ -287,7 +287,7 @@ def test_real_clients_follow_a_redirect(redirecting: Server, tmp_path: Path, pro
     done = subprocess.run([program, *words[program]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "back" / "blobs" / layer.replace(":", "/")).read_bytes() == BIG
-    assert any(line.get("status") == 307 for line in redirecting.lines())
+    until(lambda: any(line.get("status") == 307 for line in redirecting.lines()))
 
 
 def test_a_redirect_costs_no_request_again_and_none_is_given_without_a_right(
