@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests import images
 from tests.cli.running import PATIENCE_S, REPOSITORY, python, zotctl
+from tests.http.serving import until
 from tests.jobs.importing import tar_of
 from tests.jobs.layouts import age, blob, flip, lay_out
 from tests.storage.mounting import mount_at
@@ -23,6 +23,7 @@ from zotctl import __version__
 from zotctl.cli.checking import CheckText
 from zotctl.cli.report import _counters
 from zotctl.errors import Interrupted
+from zotctl.jobs.files import locked
 from zotctl.jobs.report import Report, error_fields
 from zotctl.oci.digest import digest_of
 
@@ -351,10 +352,9 @@ def test_a_signal_ends_a_job_with_its_report(
     words = ["import-layout", str(tmp_path / "s"), "--to", str(tmp_path / "a.tar"), "--rate", "1B", "--json"]
     command = ["sh", "-c", f'trap "" {ignored or 0}; exec "$@"', "sh", sys.executable, "-m", "zotctl", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
-        until = time.monotonic() + 60
-        while not list(tmp_path.glob("a.tar.part")) and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.5)  # between making the file and knowing it there is a moment, in which a run is as good as killed
+        until(lambda: list(tmp_path.glob("a.tar.part")))
+        with locked(str(tmp_path)):  # between making the file and knowing it a run is as good as killed
+            pass
         for number in numbers:
             job.send_signal(number)
         told, _ = job.communicate(timeout=PATIENCE_S)

@@ -65,7 +65,8 @@ def run_pushers(root: Path, *, count: int, killed: int | None, threads: int = 2)
     """Three processes push into one repository; one of them is killed in the middle of it."""
     lines: list[list[str]] = [[], [], []]
     with ExitStack() as stack:
-        running = [stack.enter_context(worker("push", root, NAME, f"p{n}", threads, count)) for n in range(3)]
+        counts = [1000 if number == killed else count for number in range(3)]  # or it ends before it is killed
+        running = [stack.enter_context(worker("push", root, NAME, f"p{n}", threads, counts[n])) for n in range(3)]
 
         def kill_when_going(number: int) -> Callable[[], None]:
             def seen() -> None:

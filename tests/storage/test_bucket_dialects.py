@@ -423,12 +423,23 @@ def test_who_asks_while_the_region_changes_asks_where_it_was(
 
 def test_threads_that_are_told_a_region_share_one_way(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     connection, making, made = dialect.client().connection, BucketConnection._connect, []
+    lock, other_waits = threading.Lock(), threading.Event()
+
+    class Told:
+        def __enter__(self) -> None:
+            if not lock.acquire(blocking=False):
+                other_waits.set()
+                lock.acquire()
+
+        def __exit__(self, *exc: object) -> None:
+            lock.release()
 
     def slow(self: BucketConnection, region: str) -> Any:
         made.append(region)
-        threading.Event().wait(0.1)
+        assert other_waits.wait(20)
         return making(self, region)
 
+    monkeypatch.setattr(connection, "_lock", Told())
     monkeypatch.setattr(BucketConnection, "_connect", slow)
     old = connection.wire
     threads = [threading.Thread(target=connection._moved, args=(old, "eu-west-1")) for _ in range(2)]
