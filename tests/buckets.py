@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +32,7 @@ from zotctl.storage.bucket.objects.client import BucketSettings, Client
 ACCESS, SECRET = "test", "testsecret"
 ENDPOINT = os.environ.get("ZOTCTL_TEST_S3_ENDPOINT", "")
 BUCKET = os.environ.get("ZOTCTL_TEST_S3_BUCKET", "")
-READY = 20.0
+READY = 120.0
 LINE = re.compile(
     r"^\S+ (?P<bucket>\S+) \[[^]]*\] \S+ \S+ \S+ s3_(?P<operation>\S+) (?P<key>.*?) /\S* (?P<status>\d+) "
 )
@@ -157,9 +159,11 @@ class Bucket:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to others: it is taken only later, when its server starts."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := 10_000 + secrets.randbelow(22_000)))
+            return port
 
 
 _server: list[Server] = []

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests import images
+from tests.buckets import free_port
 from tests.clients.peers import clean_environment
 from tests.clients.secured import (
     NO_LOGIN_WORDS,
@@ -29,7 +30,6 @@ from tests.clients.secured import (
     secured_peer,
 )
 from tests.clients.test_conformance import assert_passed, conformance
-from tests.clients.test_zot import free_port
 from tests.http.serving import Server, digest, push_blob, serving, until
 from tests.logins import users_file
 from tests.tools import program

@@ -9,11 +9,10 @@ import fcntl
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import httpx
 import pytest
 
 from tests import images
+from tests.buckets import free_port
 from tests.cli.running import REPOSITORY, zotctl
 from tests.clients.peers import ACCEPT, clean_environment, push_image, put_manifest
 from tests.http.serving import START, first_line, until
@@ -33,12 +33,6 @@ OLD = 1_500_000_000
 ONE, OTHER, CHILD = (images.image(seed) for seed in ("one", "other", "child"))
 SBOM = images.image("sbom", layers=1, subject=ONE.digest, artifactType="application/vnd.sbom")
 INDEX = images.index([(CHILD.digest, len(CHILD.manifest)), (ONE.digest, len(ONE.manifest))])
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def configuration(home: Path, root: Path, *, dedupe: bool = True) -> Path:

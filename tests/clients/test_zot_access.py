@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests import images
+from tests.buckets import free_port
 from tests.clients.peers import put_manifest
-from tests.clients.test_zot import free_port, ours, zot
+from tests.clients.test_zot import ours, zot
 from tests.http.serving import push_blob
 from tests.logins import users_file
 from tests.tools import need_optional

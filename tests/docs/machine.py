@@ -9,10 +9,8 @@ one in `# exit code N` with that code.
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -20,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests import images
+from tests.buckets import free_port
 from tests.tools import need
 
 HERE = Path(__file__).parents[2]
@@ -127,14 +126,6 @@ ln -sf "$PYTHONPATH/completions/zotctl.bash" "$3/share/bash-completion/completio
 """Programs that can't run in a test, or not as they are called, and why. Each fails on words that it doesn't know."""
 
 
-def _free_port() -> str:
-    """Below those that the kernel gives to others: it is taken only later, when its command runs."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port := random.randrange(10_000, 32_000)))
-            return str(port)
-
-
 class Machine:
     """`home` is empty at the start."""
 
@@ -198,7 +189,7 @@ class Machine:
         return re.sub(r"(?<![\w.)}/])/(srv|etc|var|mnt|data|backup|opt|usr/bin)\b", rf"{self.home}/machine/\1", text)
 
     def _port(self, written: str) -> str:
-        return self._ports.setdefault(written, _free_port())
+        return self._ports.setdefault(written, str(free_port()))
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
