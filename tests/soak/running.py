@@ -20,7 +20,7 @@ from tests.soak.looking import check
 from tests.soak.places import InBucket, Place
 from tests.soak.vandals import Vandal, Vanisher
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 """More seconds, on a machine that is slow, until each of `WANTED` has happened."""
 MANNERS = ("quick", "slow", "slow", "reserved", "reserved", "reserved")
 LOOPS: tuple[tuple[str, ...], ...] = (("gc",), ("gc",), ("dedupe",), ("scrub",), ("verify",))

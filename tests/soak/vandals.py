@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests import images
-from tests.soak.actors import Actor, Refused, World
+from tests.soak.actors import Actor, Pusher, Refused, World
 from tests.soak.places import Place
 from tests.soak.troubles import DAMAGE
 from zotctl.oci.digest import Digest, digest_of
-from zotctl.oci.media_types import OCI_MANIFEST
 
 DAMAGED = "damaged"
 """The repository whose content is damaged; no other has any of it."""
@@ -24,21 +23,18 @@ FOUND_WITHIN = 120.0
 """Seconds, in which a scrub has to find damage, however often it is killed."""
 
 
-class Vandal(Actor):
+class Vandal(Pusher):
     """Pushes content, flips a bit of it in the storage, waits until a scrub has found that out, so that nobody is
     served the damaged bytes any more, and pushes it again."""
 
     def __init__(self, world: World, name: str, place: Place) -> None:
-        super().__init__(world, name)
+        super().__init__(world, name, "quick")
         self._place = place
 
     def step(self) -> None:
-        made = images.image(os.urandom(8).hex(), layers=1)
+        made, began = images.image(os.urandom(8).hex(), layers=1), time.time()
         self._push(made)
-        path = f"/v2/{DAMAGED}/manifests/tagged"
-        answer, _ = self.ask("PUT", path, content=made.manifest, headers={"Content-Type": OCI_MANIFEST})
-        if answer.status_code != 201:
-            raise self.refuse("push", answer, made.digest)
+        self._put(DAMAGED, "tagged", made, began)
         body = random.choice(made.blobs)
         self._damage(made, body, digest_of(body))
         self.ask("DELETE", f"/v2/{DAMAGED}/manifests/{made.digest}")
@@ -61,10 +57,7 @@ class Vandal(Actor):
 
     def _push(self, made: images.Image) -> None:
         for body in made.blobs:
-            digest, path = str(digest_of(body)), f"/v2/{DAMAGED}/blobs/uploads/"
-            answer, _ = self.ask("POST", path, digest, params={"digest": digest}, content=body)
-            if answer.status_code != 201:
-                raise self.refuse("push", answer, digest)
+            self._post(DAMAGED, str(digest_of(body)), body, made)
 
     def _await(self, path: str, digest: str) -> None:
         end = time.monotonic() + FOUND_WITHIN
