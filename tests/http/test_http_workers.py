@@ -26,7 +26,6 @@ from zotctl.http import sockets, supervisor, worker
 from zotctl.http.counters import Status
 from zotctl.http.service import Service
 from zotctl.http.supervisor import Child, Slot, Supervisor
-from zotctl.http.worker import FAREWELL_S
 from zotctl.storage import Store
 
 
@@ -98,16 +97,15 @@ if "ZOTCTL_MUTANT" in os.environ:
 from zotctl.cli import main
 from zotctl.http import worker
 
-worker.FAREWELL_S = 60.0
+worker.FAREWELL_S, worker.REPLACED_FAREWELL_S = map(float, (sys.argv.pop(1), sys.argv.pop(1)))
 sys.exit(main())
 """
+"""For tests that a slow machine may hold up for long."""
 
 
 def test_a_request_on_its_way_is_answered_by_a_worker_that_stops(tmp_path: Path) -> None:
-    """However long a slow machine takes to send it."""
-    patient = ("-c", PATIENT)
     with (
-        serving(tmp_path, workers=2, program=patient) as server,
+        serving(tmp_path, workers=2, program=("-c", PATIENT, "60", "60")) as server,
         server.connect() as used,
         server.connect() as new,
     ):
@@ -172,19 +170,34 @@ def test_a_worker_that_stops_waits_for_what_began_while_it_said_farewell() -> No
 @pytest.mark.timeout(120)
 def test_a_client_that_pauses_over_a_reload_is_answered(tmp_path: Path) -> None:
     """A push whose client reads its next layer meanwhile. The worker ends with its last connection."""
-    with serving(tmp_path, workers=1) as server, server.connect() as paused, server.connect() as silent:
+    with (
+        serving(tmp_path, workers=1, program=("-c", PATIENT, "0", "60")) as server,
+        server.connect() as paused,
+        server.connect() as silent,
+    ):
         for raw in (paused, silent):
             assert raw.head("GET", "/v2/").answer()[0] == 200
         (old,) = server.workers()
         server.send(signal.SIGHUP)
         until(lambda: "all workers serve the configuration" in server.log())
-        time.sleep(2 * FAREWELL_S)
+        until(lambda: not _listens(old, server.port))
+        time.sleep(0.5)  # it would have gone by now
         status, headers, _ = paused.head("GET", "/v2/").answer()
         assert (status, headers["connection"]) == (200, "close")
         assert old in server.workers()
         server.send(signal.SIGTERM)  # now somebody does wait
         assert silent.rest() == b""
         assert server.process.wait(20) == 0
+
+
+def _listens(pid: int, port: int) -> bool:
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(link)[8:-1] in inodes:
+                return True
+    return False
 
 
 def _refused(port: int) -> bool:
