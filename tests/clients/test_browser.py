@@ -24,7 +24,7 @@ from tests.tools import need
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 
-WAIT_S = 30
+WAIT_S = 120
 
 PAGE = """<!doctype html><script>
 async function ask({url, ...how}) {
