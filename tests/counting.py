@@ -64,8 +64,8 @@ class InFlight(Intercepted):
     def __init__(self, inner: Objects, waits: Callable[[str, str], bool], patience: float = 0.2) -> None:
         super().__init__(inner)
         self.most, self._waits, self._patience = 0, waits, patience
-        self._now = 0
-        self._changed = threading.Condition()
+        self._now = self._settled = 0
+        self._changed, self._looks = threading.Condition(), threading.Lock()
 
     def request(self, name: str, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         if not self._waits(name, str(args[0])):
@@ -74,14 +74,26 @@ class InFlight(Intercepted):
             self._now += 1
             self.most = max(self.most, self._now)
             self._changed.notify_all()
+        seen = 0
+        while seen != self.most:
             seen = self.most
-            while self._changed.wait(self._patience) and self.most != seen:
-                seen = self.most
+            with self._changed:
+                more = self._changed.wait_for(lambda: self.most != seen, self._patience)  # noqa: B023
+            if not more:
+                self._settle()
         try:
             return call(*args, **options)
         finally:
             with self._changed:
                 self._now -= 1
+
+    def _settle(self) -> None:
+        """Wait until no other thread would go on; one looks for all that wait meanwhile."""
+        asked = self._settled
+        with self._looks:
+            if self._settled == asked:
+                _until_all_wait()
+                self._settled += 1
 
 
 class Rounds(Counted):
