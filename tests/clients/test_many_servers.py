@@ -260,16 +260,16 @@ def _workers(server: Server) -> Iterator[list[httpx.Client]]:
 def test_an_upload_goes_on_through_another_server(tmp_path: Path) -> None:
     with servers(tmp_path, 2) as made:
         body = os.urandom(300_000)
-        location = httpx.post(f"{made[0].url}/v2/a/blobs/uploads/").headers["location"]
+        location = httpx.post(f"{made[0].url}/v2/a/blobs/uploads/", timeout=60).headers["location"]
         for number in range(3):
             chunk = body[number * 100_000 : (number + 1) * 100_000]
             headers = {"Content-Range": f"{number * 100_000}-{number * 100_000 + len(chunk) - 1}"}
-            answer = httpx.patch(made[number % 2].url + location, content=chunk, headers=headers)
+            answer = httpx.patch(made[number % 2].url + location, content=chunk, headers=headers, timeout=60)
             assert answer.status_code == 202, answer.text
         kill_outright(made[0])
-        answer = httpx.put(made[1].url + location, params={"digest": digest(body)})
+        answer = httpx.put(made[1].url + location, params={"digest": digest(body)}, timeout=60)
         assert answer.status_code == 201
-        assert httpx.get(f"{made[1].url}/v2/a/blobs/{digest(body)}").content == body
+        assert httpx.get(f"{made[1].url}/v2/a/blobs/{digest(body)}", timeout=60).content == body
 
 
 @pytest.mark.timeout(240)
@@ -331,7 +331,7 @@ def test_a_stop_waits_for_an_upload(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [201]
         assert server.process.wait(30) == 0
     with serving(tmp_path, workers=2) as server:
-        assert httpx.get(f"{server.url}/v2/a/blobs/{digest(body)}").content == body
+        assert httpx.get(f"{server.url}/v2/a/blobs/{digest(body)}", timeout=60).content == body
 
 
 def test_two_servers_make_one_repository_at_once(tmp_path: Path) -> None:
@@ -359,5 +359,5 @@ def test_two_servers_make_one_repository_at_once(tmp_path: Path) -> None:
                 thread.join(60)
             assert failures == []
             for server in made:
-                tags = httpx.get(f"{server.url}/v2/{name}/tags/list").json()["tags"]
+                tags = httpx.get(f"{server.url}/v2/{name}/tags/list", timeout=60).json()["tags"]
                 assert tags == ["t0", "t1", "t2", "t3"]

@@ -48,7 +48,7 @@ class OnServer(ObjectsSuite):
     def test_a_url_that_anybody_may_read(self, objects: Objects, bucket: Bucket) -> None:  # noqa: F811
         objects.put("dir/a b+é", BODY)
         url = objects.presign_get("dir/a b+é", 60)
-        with httpx.Client() as visitor:
+        with httpx.Client(timeout=60) as visitor:
             assert visitor.get(url).content == BODY
             assert visitor.get(url, headers={"Range": "bytes=5-9"}).content == BODY[5:10]
             assert visitor.get(url.replace("dir", "dri")).status_code == 403

@@ -135,13 +135,13 @@ def test_a_dead_worker_loses_nothing_and_has_nothing_under_way(tmp_path: Path) -
 def test_a_reload_goes_on_counting(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2, config=ON) as server:
         before = server.workers()
-        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        assert httpx.get(f"{server.url}/v2/", timeout=60).status_code == 200
         until(lambda: scrape(server).of("http_requests_total", route="/v2/") == [1])
         server.config_file.write_text('[metrics]\nenabled = true\npath = "/internal/metrics"\n')
         server.send(signal.SIGHUP)
         until(lambda: not set(before) & set(server.workers()))
-        assert httpx.get(f"{server.url}/metrics").status_code == 404
-        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        assert httpx.get(f"{server.url}/metrics", timeout=60).status_code == 404
+        assert httpx.get(f"{server.url}/v2/", timeout=60).status_code == 200
         until(lambda: scrape(server, "/internal/metrics").of("http_requests_total", route="/v2/") == [2])
         assert scrape(server, "/internal/metrics").sum("http_requests_total", route="/internal/metrics") > 0
 
@@ -153,8 +153,8 @@ def test_a_reload_begins_to_count_and_ends_it(tmp_path: Path) -> None:
             server.config_file.write_text(wanted)
             server.send(signal.SIGHUP)
             until(lambda: not set(before) & set(server.workers()))  # noqa: B023
-            assert httpx.get(f"{server.url}/metrics").status_code == code
-            assert httpx.get(f"{server.url}/v2/").status_code == 200
+            assert httpx.get(f"{server.url}/metrics", timeout=60).status_code == code
+            assert httpx.get(f"{server.url}/v2/", timeout=60).status_code == 200
         until(lambda: scrape(server).of("http_requests_total", route="/v2/") == [2])
         assert scrape(server).of("http_in_flight_requests") == [1]
 

@@ -299,11 +299,11 @@ def test_a_rate_limit_is_one_for_all_workers_and_spares_probes(tmp_path: Path) -
     config = "[http.rate_limit]\nrate = 3\nclient_rate = 2\n[metrics]\nenabled = true\n"
     with serving(tmp_path, config=config, workers=4) as server:
         started = time.monotonic()
-        statuses = [httpx.get(f"{server.url}/v2/").status_code for _ in range(40)]
+        statuses = [httpx.get(f"{server.url}/v2/", timeout=60).status_code for _ in range(40)]
         passed, most = statuses.count(200), 2 + 2 * (time.monotonic() - started)
         assert 2 <= passed <= most
         for path in ("/livez", "/readyz", "/startupz", "/metrics"):
-            assert {httpx.get(server.url + path).status_code for _ in range(10)} == {200}
+            assert {httpx.get(server.url + path, timeout=60).status_code for _ in range(10)} == {200}
 
 
 def test_read_only(tmp_path: Path) -> None:

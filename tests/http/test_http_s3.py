@@ -238,7 +238,7 @@ def test_large_blobs_come_from_the_bucket_itself(redirecting: Server, bucket: Bu
         assert answer.status_code == 307 and answer.headers["docker-content-digest"] == made
         place = answer.headers["location"]
         assert place.startswith(f"{bucket.settings.endpoint}/") and "X-Amz-Expires=300" in place
-        assert httpx.get(place).content == BIG
+        assert httpx.get(place, timeout=60).content == BIG
         part = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9"}, follow_redirects=True)
         assert (part.status_code, part.content) == (206, BIG[5:10])
         several = client.get(f"/v2/a/blobs/{made}", headers={"Range": "bytes=5-9,2000000-2000004"})

@@ -127,7 +127,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def post(server: Server, user: str) -> httpx.Response:
     """Begin an upload, on a connection of its own: any worker may get it."""
-    return httpx.post(server.url + UPLOADS, auth=(user, user))
+    return httpx.post(server.url + UPLOADS, auth=(user, user), timeout=60)
 
 
 def opened(server: Server, user: str) -> str:
@@ -218,7 +218,7 @@ def test_a_killed_worker_has_nothing_under_way(server: Server) -> None:
         def passes() -> bool:
             try:
                 return httpx.patch(
-                    server.url + second, content=b"y" * 2 * CHUNK, auth=("killed", "killed")
+                    server.url + second, content=b"y" * 2 * CHUNK, auth=("killed", "killed"), timeout=60
                 ).status_code in (202, 416)
             except httpx.TransportError:
                 return False
@@ -230,7 +230,7 @@ def test_limits_change_on_reload(tmp_path: Path) -> None:
     with serving(tmp_path, config="[http.limits]\nuploads_per_client = 1\n") as started:
 
         def begin() -> int:
-            return httpx.post(started.url + UPLOADS).status_code
+            return httpx.post(started.url + UPLOADS, timeout=60).status_code
 
         assert [begin(), begin()] == [202, 429]
         started.config_file.write_text("[http.limits]\nuploads_per_client = 2\n")

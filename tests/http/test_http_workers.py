@@ -211,7 +211,7 @@ def _refused(port: int) -> bool:
 def test_the_terminal_signals_everybody(tmp_path: Path) -> None:
     """^C goes to the whole group, and systemd stops the whole group: that is one stop, not two."""
     with serving(tmp_path, workers=2) as server:
-        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/").headers["location"]
+        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/", timeout=60).headers["location"]
         raw = server.connect()
         raw.head("PATCH", location, "Content-Length: 100000").send(b"x" * 70_000).taken()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -269,7 +269,7 @@ def test_a_signal_while_a_worker_starts_is_not_lost(tmp_path: Path) -> None:
 
 def test_a_second_signal_stops_now(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
-        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/").headers["location"]
+        location = httpx.post(f"{server.url}/v2/a/blobs/uploads/", timeout=60).headers["location"]
         raw = server.connect()
         raw.head("PATCH", location, "Content-Length: 3000000").send(b"x" * 2_000_000).taken()
         server.send(signal.SIGTERM)
@@ -279,7 +279,7 @@ def test_a_second_signal_stops_now(tmp_path: Path) -> None:
         assert server.process.wait(10) == 0
     with serving(tmp_path) as server:
         # What had been read is kept, and the upload goes on after the restart.
-        assert httpx.get(server.url + location).headers["range"] == "0-1999999"
+        assert httpx.get(server.url + location, timeout=60).headers["range"] == "0-1999999"
 
 
 def test_drain_has_an_end(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_reload(tmp_path: Path) -> None:
         asking.join()
         assert failures == []
         made = digest(b"x")
-        answer = httpx.delete(f"{server.url}/v2/a/blobs/{made}")
+        answer = httpx.delete(f"{server.url}/v2/a/blobs/{made}", timeout=60)
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (405, "UNSUPPORTED")
         assert "DELETE" not in answer.headers["allow"]
 
@@ -364,7 +364,7 @@ def test_a_bad_reload_is_refused(tmp_path: Path) -> None:
         until(lambda: "no_such_key" in server.log())
         time.sleep(0.3)
         assert server.workers() == before
-        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        assert httpx.get(f"{server.url}/v2/", timeout=60).status_code == 200
 
 
 HELD_BACK = """
@@ -414,7 +414,7 @@ def test_a_signal_to_reload_while_a_reload_is_under_way_is_not_lost(tmp_path: Pa
             hold.unlink()
             until(lambda: log.read_text().count("all workers serve the configuration") == 2)
             until(lambda: len(children.read_text().split()) == 1)
-            assert httpx.delete(f"{url}/v2/a/blobs/{digest(b'x')}").status_code == 405
+            assert httpx.delete(f"{url}/v2/a/blobs/{digest(b'x')}", timeout=60).status_code == 405
             process.terminate()
             assert process.wait(20) == 0
         finally:
@@ -456,9 +456,12 @@ def test_a_worker_that_dies_when_its_successor_starts_has_one_successor(
 def test_a_status_line(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as server:
         for _ in range(4):
-            assert httpx.get(f"{server.url}/v2/").status_code == 200
+            assert httpx.get(f"{server.url}/v2/", timeout=60).status_code == 200
         made = digest(b"a body")
-        assert httpx.post(f"{server.url}/v2/a/blobs/uploads/?digest={made}", content=b"a body").status_code == 201
+        assert (
+            httpx.post(f"{server.url}/v2/a/blobs/uploads/?digest={made}", content=b"a body", timeout=60).status_code
+            == 201
+        )
 
         def status() -> bool:
             """A worker tells what it has counted every second."""
@@ -470,7 +473,7 @@ def test_a_status_line(tmp_path: Path) -> None:
 
 def test_one_line_on_standard_output(tmp_path: Path) -> None:
     with serving(tmp_path, workers=2) as server:
-        httpx.get(f"{server.url}/v2/")
+        httpx.get(f"{server.url}/v2/", timeout=60)
         server.send(signal.SIGTERM)
         server.process.wait(20)
         assert server.process.stdout is not None

@@ -377,5 +377,5 @@ def test_the_tree_of_the_real_program(
 
 
 def _served(address: str, name: str, tag: str, accept: str) -> str:
-    reply = httpx.head(f"http://{address}/v2/{name}/manifests/{tag}", headers={"Accept": accept})
+    reply = httpx.head(f"http://{address}/v2/{name}/manifests/{tag}", headers={"Accept": accept}, timeout=60)
     return reply.headers["Docker-Content-Digest"]

@@ -138,9 +138,9 @@ def test_01_two_servers_lose_no_tag_of_each_other(server: Server, tmp_path: Path
         at_once(*(writer(to, f"{who}{half}") for who, to in (("a", server), ("b", other)) for half in (0, 1)))
         wanted = {f"{who}{half}-{number}" for who in "ab" for half in (0, 1) for number in range(50)} | {"first"}
         for one in (server, other):
-            assert set(httpx.get(f"{one.url}/v2/app/tags/list").json()["tags"]) == wanted
+            assert set(httpx.get(f"{one.url}/v2/app/tags/list", timeout=60).json()["tags"]) == wanted
     with another(server, tmp_path / "later") as later:
-        assert set(httpx.get(f"{later.url}/v2/app/tags/list").json()["tags"]) == wanted
+        assert set(httpx.get(f"{later.url}/v2/app/tags/list", timeout=60).json()["tags"]) == wanted
 
 
 def test_02_a_second_server_starts_on_the_same_root(server: Server, tmp_path: Path) -> None:
