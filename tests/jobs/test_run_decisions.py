@@ -133,12 +133,13 @@ class Waiting:
     parallel = 4
 
     def __init__(self) -> None:
-        self.halted, self.told = threading.Event(), list[bool]()
+        self.begun, self.halted, self.told = threading.Event(), threading.Event(), list[bool]()
 
     def order(self, names: Iterator[str]) -> Iterator[str]:
         return names
 
     def collect(self, name: str) -> None:
+        self.begun.set()
         self.told.append(self.halted.wait(10))
 
 
@@ -150,6 +151,7 @@ def test_what_is_under_way_is_told_that_the_run_was_stopped(clock: Hand) -> None
     def pause() -> None:
         left[0] -= 1
         if not left[0]:
+            assert collector.begun.wait(60)
             raise Stopped(15)
 
     run: Any = Run("gc", store, pause=pause)
