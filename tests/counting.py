@@ -92,7 +92,7 @@ class InFlight(Intercepted):
         asked = self._settled
         with self._looks:
             if self._settled == asked:
-                _until_all_wait()
+                until_all_wait()
                 self._settled += 1
 
 
@@ -126,7 +126,7 @@ class Rounds(Counted):
         if others is not None:
             others.wait()
             return
-        _until_all_wait()
+        until_all_wait()
         with self._mutex:
             self._answers = None
         mine.set()
@@ -144,7 +144,8 @@ _PATIENCE_S = 10.0
 """For a thread that does something else for long."""
 
 
-def _until_all_wait() -> None:
+def until_all_wait() -> None:
+    """Until no other thread of this process would go on by itself."""
     found, end = 0, time.monotonic() + _PATIENCE_S
     while found < _LOOKS and time.monotonic() < end:
         time.sleep(_LOOK_S)

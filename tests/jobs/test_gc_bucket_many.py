@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.counting import Counted, InFlight
+from tests.counting import Counted, InFlight, until_all_wait
 from tests.doubles.objects import MemoryObjects
 from tests.jobs.test_gc import Hand
 from tests.stores import bucket_store, probed, push_blob, push_image
@@ -106,7 +106,7 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
     """When it has ended, nothing is under way in its threads; the next one begins behind what was done."""
     world = World()
     left, begun, active, mutex = [10], [0], [0], threading.Lock()
-    held, ended = threading.Event(), threading.Event()
+    held = threading.Event()
 
     def pause() -> None:
         left[0] -= 1
@@ -127,7 +127,7 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
                 try:
                     if args[0] == keys.index("r01"):
                         held.set()
-                        ended.wait(1)  # in vain, as the run waits for this
+                        until_all_wait()  # the run too, for this
                     return found(*args, **options)
                 finally:
                     with mutex:
@@ -138,7 +138,6 @@ def test_a_run_that_is_stopped_begins_nothing_more_and_goes_on_later(threads: Th
     objects = Watched(world.memory)
     report = world.run(objects, threads, pause=pause)
     after_end, under_way = begun[0], active[0]
-    ended.set()
     assert (report.exit_code, under_way) == (143, 0)
     threading.Event().wait(0.05)
     assert begun[0] == after_end
