@@ -26,6 +26,14 @@ MUTANTS = [
         "::test_a_session_that_was_prepared_before_its_files_changed_is_not_used",
     ),
     _outage(
+        "credentials-that-are-over-are-a-bug",
+        "a service whose credentials have expired already is as good as away",
+        "storage/bucket/objects/connection.py",
+        "boto.ClientError, OSError, RuntimeError) as error:",
+        "boto.ClientError, OSError) as error:",
+        "tests/storage/test_bucket_credentials.py::test_credentials_that_are_over_when_they_come",
+    ),
+    _outage(
         "replaced-worker-in-a-hurry",
         "a worker that is replaced leaves its clients time for their next request",
         "http/worker.py",

@@ -101,6 +101,20 @@ def test_who_gives_credentials_for_a_token_is_away_or_refuses(
         assert type(told.value) is meaning
 
 
+def test_credentials_that_are_over_when_they_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where this machine's clock is an hour ahead. The next may be good."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    said = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}
+    (tmp_path / "said").write_text(json.dumps(said))
+    (tmp_path / "config").write_text(f"[profile short]\ncredential_process = cat {tmp_path}/said\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    client = Client(BucketSettings("bucket", "", "http://127.0.0.1:9", "us-east-1", profile="short"))
+    for call in (lambda: client.put("x", b"y"), lambda: client.head("x"), lambda: client.presign_get("x", 30)):
+        with pytest.raises(Unavailable, match="still expired"):
+            call()
+
+
 # -- what is made before a fork --------------------------------------------------------------------
 
 

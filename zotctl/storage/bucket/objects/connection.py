@@ -151,10 +151,10 @@ class BucketConnection:
 
     def identity(self) -> Credentials:
         """Renewed by botocore where it is one that expires. PermissionRefused: there is none. Unavailable: the service
-        that gives it is away. In both cases nothing was asked of the bucket."""
+        that gives it is away, or what it gives is over. In all cases nothing was asked of the bucket."""
         try:
             found = self._who.current()
-        except (boto.BotoCoreError, boto.ClientError, OSError) as error:
+        except (boto.BotoCoreError, boto.ClientError, OSError, RuntimeError) as error:  # the last: "still expired"
             raise self._unidentified(f" ({error})", error) from error
         if found is None:
             raise self._unidentified("")
@@ -205,7 +205,7 @@ class _Chain:
         self._files, self._looked = _states(self.session), clock.elapsed()
 
     def current(self) -> Credentials | None:
-        """None: there is none. Raises BotoCoreError."""
+        """None: there is none. Raises BotoCoreError, and RuntimeError where new ones have expired already."""
         self._take_up()
         found = self.session.get_credentials()
         if found is None:
