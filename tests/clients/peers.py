@@ -73,7 +73,7 @@ class Peer:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,
             check=False,
         )
 

@@ -58,7 +58,7 @@ def conformance(results: Path, host: str, version: str, more: Mapping[str, str] 
     results.mkdir()
     environ = {**environment(host, version, results), **more}
     return subprocess.run(
-        ["conformance"], cwd=results, env=environ, capture_output=True, text=True, timeout=100, check=False
+        ["conformance"], cwd=results, env=environ, capture_output=True, text=True, timeout=250, check=False
     )
 
 
