@@ -23,7 +23,6 @@ LOCK_TIMEOUT_S = 30.0
 RENEW_AFTER_S = 20.0
 """A lock that was held for longer is taken again before a rename: a network client may have lost it unnoticed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
-TURN_POLL_S = 0.01
 
 
 def lock_byte(name: str) -> int:
@@ -74,9 +73,10 @@ class Turns:
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
         """The turn of this thread at a repository, as long as the block runs."""
-        until = self._clock.elapsed() + LOCK_TIMEOUT_S
+        until, wait = self._clock.elapsed() + LOCK_TIMEOUT_S, FIRST_WAIT_S
         while (turn := self._taken.take(name)) is None and self._clock.elapsed() < until:
-            self._clock.sleep(TURN_POLL_S)
+            self._clock.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT_S)
         try:
             yield
         finally:
