@@ -165,7 +165,7 @@ class Machine:
                 start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         try:
-            process.wait(100)
+            process.wait(280)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)

@@ -330,7 +330,7 @@ def test_i4_sixteen_pushers_lose_nothing_and_share_renames(local: bool, tmp_path
 
     with ThreadPoolExecutor(THREADS) as pool:
         for future in [pool.submit(push, number) for number in range(THREADS)]:
-            future.result(timeout=60)
+            future.result()
     expected = sorted(f"t{n}-{t}" for n in range(THREADS) for t in range(8) if t % 4 != 3)
     assert store.repository("a").tags() == expected == store_over(driver).repository("a").tags()
     changes = THREADS * 10
@@ -362,7 +362,7 @@ def test_i4_many_repositories_at_once_with_foreign_writers_watched(
                 for number in range(160)
             ]
             for job in jobs:
-                job.result(timeout=60)
+                job.result()
     finally:
         stop.set()
         helper.join()
