@@ -52,14 +52,14 @@
     │   ├── NotYetReadable      503 not yet readable: in use, or half written; a moment later it is. Exit 14
     │   ├── PermissionRefused   503 refused: it is there, but access is denied. DENIED, exit 12
     │   ├── RequestRefused      500 refused to every caller: an object store does not support such a request. Exit 1
-    │   ├── Exists              409 the object is there already (storage only)
-    │   ├── CannotLink          500 no hard link between the two (storage only)
-    │   ├── CannotExchange      500 two names can't swap what they lead to in one step (storage only)
-    │   ├── NotEmpty            409 a directory with content (storage only)
+    │   ├── Exists              503 the object is there already (storage only)
+    │   ├── CannotLink          503 no hard link between the two (storage only)
+    │   ├── CannotExchange      503 two names can't swap what they lead to in one step (storage only)
+    │   ├── NotEmpty            503 a directory with content (storage only)
     │   ├── NoSpace             507 DENIED, exit 13
     │   ├── ReadOnlyStorage     503 DENIED, exit 12
-    │   ├── Changed             409 another writer was faster (storage only)
-    │   ├── Expired             409 a request that was signed too long ago (storage only)
+    │   ├── Changed             503 another writer was faster (storage only)
+    │   ├── Expired             503 a request that was signed too long ago (storage only)
     │   └── NoLocks             503 the file system has no locks, exit 14
     ├── NoSuchStore            10   no directory there
     ├── HeldElsewhere          11   another run, or zot, holds it
@@ -389,8 +389,6 @@ class Damaged(StorageError):
 class Exists(StorageError):
     """The name is taken by another object."""
 
-    status = 409
-
 
 class CannotLink(StorageError):
     """EXDEV, EMLINK, EPERM, EOPNOTSUPP: the two names can't share an inode."""
@@ -402,8 +400,6 @@ class CannotExchange(StorageError):
 
 class NotEmpty(StorageError):
     """A directory that is to be removed has something in it."""
-
-    status = 409
 
 
 class PermissionRefused(StorageError):
@@ -465,13 +461,9 @@ class DoneUnanswered(OutcomeUnknown):
 class Changed(StorageError):
     """A conditional write found another object than expected: another writer was faster."""
 
-    status = 409
-
 
 class Expired(StorageError):
     """The server refused a request that was signed too long ago."""
-
-    status = 409
 
 
 class NoLocks(StorageError):

@@ -14,6 +14,7 @@ REPLACING = "tests/storage/test_bucket_multipart.py::"
 RECALL = "tests/storage/test_bucket_recall.py::"
 SHARED = "tests/storage/test_bucket_shared.py::"
 HISTORY = "tests/storage/test_bucket_history.py::"
+CONTENT = "tests/storage/test_bucket_content.py::"
 
 MUTANTS = [
     Mutant(
@@ -263,5 +264,55 @@ MUTANTS = [
         "        self._page[:MARK_BYTES] = os.urandom(MARK_BYTES)",
         '        self._page[:MARK_BYTES] = b"1" * MARK_BYTES',
         SHARED + "test_a_mark_is_another_one_after_each_change",
+    ),
+    Mutant(
+        "content-that-was-pushed-again-breaks-off",
+        kinds.BELIEVED,
+        "I2",
+        "a reader goes on in the same content that was pushed again",
+        "storage/bucket/content.py",
+        "except (Changed, NotFound):",
+        "except NotFound:",
+        CONTENT + "test_in_the_same_content_that_was_pushed_again",
+    ),
+    Mutant(
+        "content-that-was-moved-is-not-found",
+        kinds.BELIEVED,
+        "I2",
+        "a reader goes on where dedupe has left the content",
+        "storage/bucket/content.py",
+        "except (Changed, NotFound):",
+        "except Changed:",
+        CONTENT + "test_where_dedupe_has_left_it",
+    ),
+    Mutant(
+        "content-of-another-length-read-on",
+        kinds.BELIEVED,
+        "I2",
+        "a reader goes on only in content of the same length",
+        "storage/bucket/content.py",
+        "if self._inner.size != self.size:",
+        "if False:",
+        CONTENT + "test_not_in_what_is_shorter",
+    ),
+    Mutant(
+        "manifest-that-was-pushed-again-breaks-off",
+        kinds.BELIEVED,
+        "I2",
+        "a manifest is read on where it was pushed again",
+        "storage/bucket/blobs.py",
+        "return ContentReader(partial(self._open_manifest, name, digest))",
+        "return self._open_manifest(name, digest)",
+        CONTENT + "test_in_a_manifest",
+    ),
+    Mutant(
+        "lost-race-is-a-conflict",
+        kinds.BELIEVED,
+        "I2",
+        "a race that the server has lost is no conflict of the client",
+        "errors.py",
+        '    """A conditional write found another object than expected: another writer was faster."""\n',
+        '    """A conditional write found another object than expected."""\n\n    status = 409\n',
+        CONTENT + "test_not_for_ever",
     ),
 ]

@@ -11,6 +11,7 @@ from typing import TypeVar
 from zotctl.errors import Busy, Damaged, DoneUnanswered, Expired, NotFound, StorageError
 from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
+from zotctl.storage.bucket.content import ContentReader
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.history import PUSHED_METADATA
@@ -67,6 +68,9 @@ class BucketBlobs(Blobs):
 
     def open(self, name: str, digest: Digest) -> Reader:
         """Open a blob, without a reservation, which a reader does not need. Raises NotFound, Damaged."""
+        return ContentReader(partial(self._open_blob, name, digest))
+
+    def _open_blob(self, name: str, digest: Digest) -> Reader:
         damaged: Damaged | None = None
         for place in self._readable(name, digest):
             try:
@@ -107,6 +111,9 @@ class BucketBlobs(Blobs):
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Open a manifest; the row of index.json is the right to read it. Raises NotFound, Damaged."""
+        return ContentReader(partial(self._open_manifest, name, digest))
+
+    def _open_manifest(self, name: str, digest: Digest) -> Reader:
         looked, key = self._reservations.begin_look(digest), self._key(name, digest)
         try:
             reader = self._open(name, digest, keys.blob(name, digest))
