@@ -183,6 +183,19 @@ def test_i6_a_reservation_holds_across_collections(world: World) -> None:
     assert world.store.repository("a").blob(digest_of(made.blobs[0]))
 
 
+def test_i6_a_reservation_holds_behind_what_nobody_holds() -> None:
+    """What lies before it in the pool has no reservation, and goes."""
+    world = World(dedupe=True)
+    first, held = sorted((world.stray(b"0"), world.stray(b"1")))
+    world.memory.delete(keys.reservation(first, "a"))
+    for _ in range(6):
+        world.later(0.6)
+        assert world.another().repository("a").blob(held)
+        assert collect(world.store).summary["unreachable"] <= 1, "the held one is taken for unreachable"
+    assert (world.has("a", first), world.has("a", held)) == (False, True)
+    assert world.another().repository("a").blob(held)
+
+
 def test_i6_a_moving_upload_keeps_what_its_push_has_sent(world: World) -> None:
     repository = world.store.repository_for_push("a")
     slow = repository.start_upload()

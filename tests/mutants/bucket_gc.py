@@ -488,6 +488,16 @@ MUTANTS = [
         "tests/jobs/test_gc_bucket_rechecks.py::test_the_oldest_upload_of_a_repository_counts[own]",
     ),
     Mutant(
+        "reservations-looked-at-before-the-pool",
+        kinds.UNKNOWN,
+        "I6",
+        "each digest comes with its object and its reservations",
+        "jobs/bucket/pool.py",
+        "text = min(each[0]",
+        "text = max(each[0]",
+        "tests/jobs/test_gc_bucket.py::test_i6_a_reservation_holds_behind_what_nobody_holds",
+    ),
+    Mutant(
         "useless-though-left-alone",
         kinds.UNKNOWN,
         "I5",
