@@ -52,7 +52,7 @@
     │   ├── NotYetReadable      503 not yet readable: in use, or half written; a moment later it is. Exit 14
     │   ├── PermissionRefused   503 refused: it is there, but access is denied. DENIED, exit 12
     │   ├── RequestRefused      500 refused to every caller: an object store does not support such a request. Exit 1
-    │   ├── Exists              503 the object is there already (storage only)
+    │   ├── Exists              409 the object is there already: a client may have named one that no repository can have
     │   ├── CannotLink          503 no hard link between the two (storage only)
     │   ├── CannotExchange      503 two names can't swap what they lead to in one step (storage only)
     │   ├── NotEmpty            503 a directory with content (storage only)
@@ -388,6 +388,8 @@ class Damaged(StorageError):
 
 class Exists(StorageError):
     """The name is taken by another object."""
+
+    status = 409
 
 
 class CannotLink(StorageError):
