@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
 from zotctl.errors import ZotctlError
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -114,6 +115,14 @@ def push_image(
     manifest = check_manifest(image.manifest, OCI_MANIFEST)
     repository.put_manifest(manifest, image.manifest, tags)
     return manifest.digest
+
+
+def two_repositories(clock: Clock, *, dedupe: bool = True) -> MemoryDriver:
+    """`a` and `b` with one image, whose files were written 1,000 seconds ago by a clock that is turned by hand."""
+    made = MemoryDriver(clock=lambda: int((clock.now() - 1000) * 1e9))
+    for name in "ab":
+        push_image(store_over(made, clock=clock, dedupe=dedupe), name, "v1", seed="x")
+    return made
 
 
 def push_index(store: Store, name: str, *tags: str, children: list[Digest]) -> Digest:

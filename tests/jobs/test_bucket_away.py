@@ -34,13 +34,6 @@ class Switch:
         return AWAY if self.left < 0 else ""
 
 
-class Later(StillClock):
-    """What was written just now was written a while ago."""
-
-    def now(self) -> float:
-        return super().now() + 600
-
-
 def filled(label: str = "s3://memory/test", *, dedupe: bool = False) -> MemoryObjects:
     memory = MemoryObjects(label=label)
     probed(memory)
@@ -178,7 +171,7 @@ def marks_of(memory: MemoryObjects) -> list[str]:
 @pytest.mark.parametrize("work", (scrubbed, deduped, undone, collected))
 def test_a_bucket_that_takes_no_writes_any_more(work: Callable[[Run], None]) -> None:
     """One line too, and it is waited for once."""
-    memory, clock = filled(dedupe=work is undone), Later()
+    memory, clock = filled(dedupe=work is undone), StillClock()
     push_blob(bucket_store(memory).repository("app0"), b"of no image")
     if work is scrubbed:
         for key in sorted(key for key in memory.stored if "/blobs/" in key)[::4]:
@@ -229,7 +222,7 @@ def test_a_root_that_is_lost_between_two_others() -> None:
 
 @pytest.mark.parametrize("work", (scrubbed, checked))
 def test_one_object_that_can_not_be_hashed_is_no_outage(work: Callable[[Run], None]) -> None:
-    memory, clock = filled(), Later()
+    memory, clock = filled(), StillClock()
     key = next(key for key in memory.stored if key.startswith("app2/blobs/"))
     unread = FaultyObjects(memory, lambda method, asked: AWAY if method == "open" and asked == key else "")
     run = Run("job", bucket_store(Retrying(unread, clock), clock))

@@ -12,7 +12,7 @@ from tests.faults import FailOn, Meanwhile
 from tests.jobs.layouts import blob as blob_file
 from tests.jobs.layouts import lay_out, only, run_scrub, share, store_of, told
 from tests.jobs.test_scrub_rounds import DAY, Hand, checked
-from tests.stores import push_blob, push_image, store_over
+from tests.stores import push_blob, push_image, store_over, two_repositories
 from zotctl.errors import IoFailed
 from zotctl.jobs.check import scrub_state
 from zotctl.jobs.check.hashing import Hasher, Inspector
@@ -39,10 +39,7 @@ def clock() -> Hand:
 @pytest.fixture
 def memory(clock: Hand) -> MemoryDriver:
     """Two repositories of one image that share nothing."""
-    made = MemoryDriver(clock=lambda: int((clock.at - 1000) * 1e9))
-    for name in "ab":
-        push_image(store_over(made, clock=clock, dedupe=False), name, "v1", seed="x")
-    return made
+    return two_repositories(clock, dedupe=False)
 
 
 @pytest.fixture

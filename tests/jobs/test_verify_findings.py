@@ -17,7 +17,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import FailOn, Meanwhile
 from tests.jobs.layouts import blob
 from tests.jobs.test_scrub_rounds import Hand
-from tests.stores import push_blob, push_image, store_over
+from tests.stores import push_blob, store_over, two_repositories
 from zotctl.errors import IoFailed, PermissionRefused
 from zotctl.jobs.check.repository import NAMED_ORPHANS
 from zotctl.jobs.check.verify import VerifyOptions, verify, verify_archive
@@ -273,10 +273,7 @@ def clock() -> Hand:
 @pytest.fixture
 def memory(clock: Hand) -> MemoryDriver:
     """Two repositories that share an image."""
-    made = MemoryDriver(clock=lambda: int((clock.at - 1000) * 1e9))
-    for name in "ab":
-        push_image(store_over(made, clock=clock), name, "v1", seed="x")
-    return made
+    return two_repositories(clock)
 
 
 def put(memory: MemoryDriver, body: bytes) -> None:

@@ -13,7 +13,7 @@ from tests.faults import FailOn
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
-from tests.stores import push_blob, push_image, store_over
+from tests.stores import push_blob, push_image, store_over, two_repositories
 from zotctl.errors import IoFailed, PermissionRefused, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.report import Report
@@ -39,10 +39,7 @@ def clock() -> Hand:
 @pytest.fixture
 def memory(clock: Hand) -> MemoryDriver:
     """Two repositories that share an image."""
-    made = MemoryDriver(clock=lambda: int((clock.at - 1000) * 1e9))
-    for name in "ab":
-        push_image(store_over(made, clock=clock), name, "v1", seed="x")
-    return made
+    return two_repositories(clock)
 
 
 def check(
