@@ -25,6 +25,7 @@ from tests.logins import users_file
 from tests.tools import need
 from zotctl.auth.passwords import WAITING_CHECKS
 from zotctl.http import lists
+from zotctl.http.rounds import Rounds
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage.keys import make_upload_id
@@ -218,7 +219,8 @@ def test_a_page_of_the_catalog_does_not_look_at_one_repository_at_a_time() -> No
     async def move_bytes(call: Callable[..., list[str]], *args: object) -> list[str]:
         return call(*args)
 
-    service = SimpleNamespace(move_bytes=move_bytes, store=SimpleNamespace(repositories=repositories))
+    store = SimpleNamespace(repositories=repositories)
+    service = SimpleNamespace(move_bytes=move_bytes, store=store, rounds=Rounds())
     request = SimpleNamespace(param={"n": "1"}.get, identity=SimpleNamespace(allows=lambda action, name: name == "zzz"))
     answer = asyncio.run(lists.list_repositories(cast(Any, service), cast(Any, request)))
     assert json.loads(answer.body) == {"repositories": ["zzz"]} and not answer.headers

@@ -9,6 +9,7 @@ ACCESS = "tests/http/test_http_access.py::"
 ATTACKS = "tests/http/test_http_attacks.py::"
 OPTIONS = "tests/http/test_http_options.py::"
 PAGE = "tests/http/test_http_page.py::"
+ROUNDS = "tests/http/test_http_rounds.py::"
 LIMITS = "tests/http/test_http_upload_limits.py::"
 UNITS = "tests/http/test_http_units.py::"
 PASSWORDS = "tests/auth/test_passwords.py::"
@@ -162,6 +163,38 @@ MUTANTS = [
         "max(count, FILTERED_REPOSITORIES)",
         "count",
         ATTACKS + "test_a_page_of_the_catalog_does_not_look_at_one_repository_at_a_time",
+    ),
+    _access(
+        "catalog-from-before",
+        "who asks after a write shares no read that began before it",
+        "http/rounds.py",
+        "self._running[key] = self._next.pop(key)",
+        "self._running[key] = self._next[key]",
+        ROUNDS + "test_who_asks_after_a_write_never_gets_what_was_read_before_it",
+    ),
+    _access(
+        "catalog-rounds-side-by-side",
+        "one walk at a time",
+        "http/rounds.py",
+        "if before is not None:",
+        "if False:",
+        ROUNDS + "test_who_asks_while_a_read_is_under_way_shares_the_next_one",
+    ),
+    _access(
+        "catalog-ended-by-a-client",
+        "a client that goes away ends no read of others",
+        "http/rounds.py",
+        "return await asyncio.shield(task)",
+        "return await task",
+        ROUNDS + "test_a_client_that_goes_away_ends_no_round",
+    ),
+    _access(
+        "catalog-of-another-page",
+        "a read is shared by those who ask for the same page",
+        "http/lists.py",
+        'key = ("repositories", count, after)',
+        'key = ("repositories", count)',
+        ROUNDS + "test_pages_that_are_asked_for_together_are_not_mixed_up",
     ),
     _access(
         "health-names-paths",

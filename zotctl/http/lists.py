@@ -101,13 +101,19 @@ async def readable_names(
     wanted, found = None if n is None else n + 1, list[str]()
     count = wanted or 0
     while wanted is None or len(found) < wanted:
-        batch = await service.move_bytes(service.store.repositories, None if wanted is None else count, after)
+        batch = await _batch(service, None if wanted is None else count, after)
         found += [name for name in batch if request.identity.allows("read", name)]
         if wanted is None or len(batch) < count:
             break
         after, count = batch[-1], max(count, FILTERED_REPOSITORIES)
     page = found if n is None else found[:n]
     return page, len(found) > len(page)
+
+
+async def _batch(service: Service, count: int | None, after: str | None) -> list[str]:
+    """A walk looks at each repository, so clients that ask for the same names at the same time share one."""
+    key = ("repositories", count, after)
+    return await service.rounds.of(key, lambda: service.move_bytes(service.store.repositories, count, after))
 
 
 def discover(service: Service, request: Request, wait: bool) -> Answer:

@@ -26,6 +26,7 @@ from zotctl.http.lists import Pages
 from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import Request
+from zotctl.http.rounds import Rounds
 from zotctl.http.uploadlimit import SharedUploads, UploadHolds
 from zotctl.storage import Quotas, Store, WouldBlock
 
@@ -84,6 +85,7 @@ class Service:
         self.limits = Limits(rates)
         self.uploads = UploadHolds(uploads)
         self.pages = Pages()
+        self.rounds = Rounds()
         self.readiness = Readiness(self)
         self.endpoints: Mapping[str, routes.Resource] = routes.EXACT if config.ui else routes.WITHOUT_PAGES
         self.beginnings = Beginnings(_common_headers(config))

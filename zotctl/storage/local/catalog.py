@@ -7,7 +7,7 @@ order is by components: `a`, `a/b`, `a-b`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from zotctl.errors import NameInvalid, NotFound, PermissionRefused, StorageError
@@ -46,7 +46,7 @@ class LocalCatalog:
 
         `wanted` is asked once for each, until its directory changes.
         """
-        return self._walk("", tuple(last.split("/")) if last else (), wanted)
+        return self._walk("", self._list(""), last.split("/") if last else (), wanted)
 
     def everything(self, on_skipped: OnSkipped = ignore) -> Iterator[str]:
         """All repositories. `on_skipped` is called for a directory that can't be looked into. Raises what goes wrong
@@ -67,27 +67,24 @@ class LocalCatalog:
         for name in listing.below if listing else ():
             yield from self._everything(f"{directory}/{name}".lstrip("/"), on_skipped)
 
-    def _walk(self, directory: str, after: tuple[str, ...], wanted: Callable[[str], bool] | None) -> Iterator[str]:
-        listing = self._list(directory)
-        if listing is None:
-            return
-        if listing.is_layout and not after and (not wanted or self._is_wanted(directory, listing, wanted)):
-            yield directory
+    def _walk(
+        self, directory: str, listing: _Listing | None, after: Sequence[str], wanted: Callable[[str], bool] | None
+    ) -> Iterator[str]:
+        """The names below `directory`, whose listing this is, after the one with these components below it."""
+        below = listing.below if listing else ()
         # A page costs the same wherever it begins, however many come before it.
-        for place in range(bisect_left(listing.below, after[0]) if after else 0, len(listing.below)):
-            name = listing.below[place]
+        for place in range(bisect_left(below, after[0]) if after else 0, len(below)):
+            name = below[place]
             inside = f"{directory}/{name}" if directory else name
-            rest = after[1:] if after and name == after[0] else ()
-            if after and name == after[0] and not rest:
-                # `last` itself is not wanted, what is below it is.
-                yield from self._below(inside, wanted)
-            else:
-                yield from self._walk(inside, rest, wanted)
-
-    def _below(self, directory: str, wanted: Callable[[str], bool] | None) -> Iterator[str]:
-        listing = self._list(directory)
-        for name in listing.below if listing else ():
-            yield from self._walk(f"{directory}/{name}", (), wanted)
+            found = self._list(inside)
+            if found is None:
+                continue
+            # Up to `last` itself, all come before the page.
+            on_the_way = bool(after) and name == after[0]
+            if found.is_layout and not on_the_way and (not wanted or self._is_wanted(inside, found, wanted)):
+                yield inside
+            if found.below:
+                yield from self._walk(inside, found, after[1:] if on_the_way else (), wanted)
 
     def _is_wanted(self, directory: str, listing: _Listing, wanted: Callable[[str], bool]) -> bool:
         listing.wanted = listing.wanted or wanted(directory)
