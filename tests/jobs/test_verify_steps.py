@@ -214,3 +214,13 @@ def test_what_is_needed_and_in_the_trash_is_no_finding() -> None:
     run = Run("verify", place.store, dry_run=True)
     report = run.finish(lambda: verify(run, VerifyOptions(workers=1)))
     assert report.findings == []
+
+
+def test_damage_is_told_of_a_repository_that_can_not_be_listed_to_its_end(memory: MemoryDriver, clock: Hand) -> None:
+    """The next run may fail at the same place."""
+    spoil(memory, A)
+    memory.mkdir(keys.blobs_of("a", "sha512"))
+    failing = FailOn(memory, "scan", 1, IoFailed("no"), lambda key: key == keys.blobs_of("a", "sha512"))
+    report = check(failing, clock)
+    assert ("a", DIGEST, "digest_mismatch") in told(report)
+    assert [error["repository"] for error in report.errors] == ["a"]

@@ -6,6 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 VERIFY = "tests/jobs/test_verify_steps.py::"
+AWAY = "tests/jobs/test_root_away.py::"
 AGES = "tests/jobs/test_import_ages.py::"
 IN_TIME = "tests/jobs/test_ends_in_time.py::"
 FINDINGS = "tests/jobs/test_verify_findings.py::"
@@ -14,6 +15,46 @@ URL = "tests/jobs/test_verify_url.py::"
 VERIFY_PY, REPOSITORY_PY, URL_PY = "jobs/check/verify.py", "jobs/check/repository.py", "jobs/check/verify_url.py"
 
 MUTANTS = [
+    Mutant(
+        "pass-over-an-unmounted-root-is-over",
+        kinds.FAULTS,
+        "I15",
+        "a pass is not over when its root has been unmounted midway",
+        VERIFY_PY,
+        "                root.require()  # one that was unmounted midway has looked empty since\n",
+        "",
+        AWAY + "test_a_pass_over_a_root_that_is_lost_midway_is_not_over[lost/app2-unmounted]",
+    ),
+    Mutant(
+        "pass-over-a-lost-root-is-over",
+        kinds.FAULTS,
+        "I15",
+        "a pass is not over when its root was lost for a while",
+        VERIFY_PY,
+        "                if root.label not in self._run.away:\n                    self._passes.end(root)",
+        "                self._passes.end(root)",
+        AWAY + "test_nor_is_it_over_when_the_root_is_back_at_its_end",
+    ),
+    Mutant(
+        "unmounted-repository-counts-as-checked",
+        kinds.FAULTS,
+        "I15",
+        "a repository that is not there is asked of its root",
+        VERIFY_PY,
+        "return self._root.require()  # it was removed, unless the whole root is away",
+        "return None",
+        AWAY + "test_a_pass_over_a_root_that_is_lost_midway_is_not_over[lost/app2/oci-layout-unmounted]",
+    ),
+    Mutant(
+        "damage-before-a-list-that-fails",
+        kinds.FAULTS,
+        "I15",
+        "what was found before a list failed is told",
+        VERIFY_PY,
+        "except (TimeUp, StorageError):",
+        "except TimeUp:",
+        VERIFY + "test_damage_is_told_of_a_repository_that_can_not_be_listed_to_its_end",
+    ),
     Mutant(
         "verify-tells-one-name",
         kinds.IDENTITY,

@@ -139,7 +139,9 @@ class _Verify:
                     _LayoutCheck(self._run, StoredCheck(root, only, single=True), self._blobs).check()
                 else:
                     self._root(root)
-                self._passes.end(root)
+                root.require()  # one that was unmounted midway has looked empty since
+                if root.label not in self._run.away:
+                    self._passes.end(root)
         if only is None:
             self._run.walked()
 
@@ -292,8 +294,10 @@ class _LayoutCheck(_ContentCheck):
     def check(self) -> None:
         """Report all that is wrong. Raises StorageError if the directory can't be read."""
         structure = list(self._structure())
-        if self._root.stat(self._name) is None or (structure and self._stored.is_being_made()):
-            return
+        if self._root.stat(self._name) is None:
+            return self._root.require()  # it was removed, unless the whole root is away
+        if structure and self._stored.is_being_made():
+            return None
         _tell_all(self._run, structure)
         try:
             try:
@@ -301,7 +305,7 @@ class _LayoutCheck(_ContentCheck):
             finally:
                 self._blobs.drain()
             self._blobs.require_time()
-        except TimeUp:
+        except (TimeUp, StorageError):
             self.tell_so_far()
             raise
         view, strict = None, list[Finding]()
@@ -315,9 +319,10 @@ class _LayoutCheck(_ContentCheck):
         self.tell(view, strict)
         _tell_all(self._run, self._modes.findings(self._name))
         _tell_all(self._run, self._stored.leftovers())
+        return None
 
     def tell_so_far(self) -> None:
-        """Report the damage that was found before time was up."""
+        """Report the damage that was found before time was up, or before something could not be listed."""
         if not self._stored.damaged:
             return
         view = None
