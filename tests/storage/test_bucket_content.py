@@ -86,8 +86,9 @@ def test_not_where_it_is_gone(objects: OneAnswerEach, reader: Reader) -> None:
 def test_not_in_what_is_shorter(objects: OneAnswerEach, reader: Reader) -> None:
     for key in (OWN, POOLED):
         objects.memory.put(key, BODY[:5])
-    with pytest.raises(StorageError, match="5 bytes are where 10 were"):
-        reader.read_at(4, 100)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="5 bytes are where 10 were"):
+            reader.read_at(4, 100)
 
 
 def test_not_for_ever(objects: OneAnswerEach, reader: Reader) -> None:

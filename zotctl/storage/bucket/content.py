@@ -53,15 +53,17 @@ class ContentReader:
             self._inner.passed(count)
 
     def _read(self, step: Callable[[Reader], T]) -> T:
-        for _ in range(REOPENINGS):
+        for left in reversed(range(REOPENINGS + 1)):
+            if self._inner.size != self.size:  # asked each time: after this error, too
+                raise IoFailed(f"{self._inner.size} bytes are where {self.size} were, under the same digest")
             try:
                 return step(self._inner)
             except (Changed, NotFound):
+                if not left:
+                    raise
                 self._inner.close()
                 self._inner = self._reopen()
-            if self._inner.size != self.size:
-                raise IoFailed(f"{self._inner.size} bytes are where {self.size} were, under the same digest")
-        return step(self._inner)
+        raise AssertionError("the last look returns or raises")
 
     def once(self) -> None:
         """Nothing is kept of what was read."""
