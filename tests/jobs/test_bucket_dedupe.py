@@ -35,6 +35,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket.lease import JOB_LEASE_S
+from zotctl.storage.bucket.protocol import bucket_of
 
 X, Y = images.image("x", layers=2), images.image("y", layers=2)
 LAYER = digest_of(X.blobs[-1])
@@ -353,6 +354,34 @@ def test_content_that_a_stub_needs_is_not_collected(undo: bool) -> None:
     assert collect(place).exit_code == 0
     assert copies(place, "a/") == []
     assert opened(place).repository("b/c").blob(LAYER) == len(X.blobs[-1])
+
+
+def test_stubs_that_zot_has_made_since_the_last_run_are_seen() -> None:
+    """It may have had the bucket again for a while."""
+    place = InMemory()  # noqa: F811
+    fill(place)
+    opened(place).repository("b/c").delete_manifest(Y.digest)
+    collect(place)
+    assert len(copies(place, "b/c/")) == 3, "something was to go, so stubs were looked for"
+    for body in X.blobs:
+        place.objects.put(keys.blob("b/c", digest_of(body)), b"")
+    opened(place).repository("a").delete_manifest(X.digest)
+    assert collect(place).exit_code == 5
+    assert len(copies(place, "a/")) == 3
+
+
+def test_a_stub_is_not_read_where_its_content_is_damaged() -> None:
+    place = InMemory()  # noqa: F811
+    fill(place)
+    place.objects.put(keys.blob("b/c", LAYER), b"")
+    repository = opened(place).repository("b/c")
+    with repository.open_blob(LAYER) as reader:
+        assert reader.read_at(0, reader.size) == X.blobs[-1]
+    bucket_of(opened(place).roots[0]).damaged.mark(LAYER, place.objects.head(keys.blob("a", LAYER)))
+    other = opened(place)
+    bucket_of(other.roots[0]).damaged.refresh(now=True)
+    with pytest.raises(BlobUnknown):
+        other.repository("b/c").open_blob(LAYER)
 
 
 def test_a_stub_is_no_copy_for_which_the_pool_could_go() -> None:

@@ -10,6 +10,26 @@ TREE = "tests/storage/test_bucket_tree.py::"
 
 MUTANTS = [
     Mutant(
+        "stubs-believed-to-be-none",
+        kinds.BELIEVED,
+        "I5",
+        "stubs are looked for anew before anything is deleted",
+        "storage/bucket/pool.py",
+        "if not lately or now - self._counted",
+        "if now - self._counted",
+        TREE + "test_stubs_are_looked_for_anew_before_anything_is_deleted",
+    ),
+    Mutant(
+        "stub-read-where-its-content-is-damaged",
+        kinds.OBJECTS,
+        "I2",
+        "a stub is not read in an object that a scrub has marked",
+        "storage/bucket/blobs.py",
+        "return self._open(name, digest, origin)",
+        "return self._context.objects.open(origin)",
+        DEDUPE + "test_a_stub_is_not_read_where_its_content_is_damaged",
+    ),
+    Mutant(
         "pooled-copy-unread",
         kinds.BELIEVED,
         "I2",

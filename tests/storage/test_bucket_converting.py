@@ -62,7 +62,7 @@ def test_nor_does_it_go_before(world: World) -> None:
     assert drop(world) == [] and OWN in world.memory.stored
 
 
-@pytest.mark.parametrize("wrong", ["absent", "empty", "announced", "not reserved"])
+@pytest.mark.parametrize("wrong", ["absent", "empty", "announced", "damaged", "not reserved"])
 def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None:
     if wrong == "absent":
         world.memory.delete(POOL)
@@ -71,6 +71,9 @@ def test_a_copy_stays_that_may_be_the_only_one(world: World, wrong: str) -> None
         world.later(AGE)
     elif wrong == "announced":
         world.protocol().intents.announce([POOL])
+    elif wrong == "damaged":
+        there = world.memory.head(POOL)  # by another server's scrub
+        world.memory.put(keys.damaged(X, keys.SHARED), f"{int(there.modified)} {there.size}".encode())
     else:
         world.memory.delete(RESERVED)
     assert droppable(world) == {}

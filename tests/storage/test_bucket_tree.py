@@ -159,6 +159,16 @@ def test_the_empty_object_of_a_folder_is_no_stub(objects: Objects) -> None:
     assert not bucket_of(bucket_store(objects).roots[0]).stubs.remain()
 
 
+def test_stubs_are_looked_for_anew_before_anything_is_deleted(objects: Objects) -> None:
+    """A page that says what becomes of content may say what was true a moment ago."""
+    push_image(bucket_store(objects), "a", "v1", seed="x")
+    stubs = bucket_of(bucket_store(objects).roots[0]).stubs
+    assert not stubs.remain(lately=True)
+    objects.put(keys.blob("a", LAYER), b"")
+    assert not stubs.remain(lately=True)
+    assert stubs.remain()
+
+
 @pytest.mark.parametrize("dedupe", [False, True])
 def test_a_stub_is_read_where_its_content_is(dedupe: bool) -> None:
     """Asked for by its name, of a folder that nobody has listed."""

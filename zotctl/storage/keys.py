@@ -28,7 +28,7 @@ The tree of a bucket (docs/design/bucket.md#the-tree) has the same repositories,
         uploads/ID  staged/ID         an open upload: its state and tail; its parts
         names/a!b                     the list of repositories; a cache of what a walk would find
         names/_whole                  a walk has filled that list once
-        origins  whole                where the content of zot's stubs lies; no stub is left
+        origins                       where the content of zot's stubs lies
         tmp/trial                     is any write answered?
 """
 
@@ -80,7 +80,6 @@ NAMES = f"{HIDDEN}/names"
 NAMES_MADE = f"{NAMES}/_whole"
 STAGED = f"{HIDDEN}/staged"
 ORIGINS = f"{HIDDEN}/origins"
-WHOLE = f"{HIDDEN}/whole"
 CAPABILITIES = f"{HIDDEN}/capabilities"
 COLLECTION = f"{HIDDEN}/gc"
 FIRST_SEEN = f"{COLLECTION}/seen"

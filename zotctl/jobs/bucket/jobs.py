@@ -56,7 +56,7 @@ class BucketJobs:
         shared = context.head(keys.shared(digest)) if own is None and reservation is not None else None
         if (found := own or shared) is None or since is None:
             return Whereabouts("") if found is not None else None
-        if own is not None and bucket_of(self._root).stubs.remain():
+        if own is not None and bucket_of(self._root).stubs.remain(lately=True):
             return Whereabouts("kept", SHARED_BY_ZOT)
         of_name = FirstUnreachable(context, name)
         if own is not None:

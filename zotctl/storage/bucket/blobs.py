@@ -80,7 +80,8 @@ class BucketBlobs(Blobs):
             except Damaged as error:
                 damaged = error
         if (origin := self._stubs.origin(name, digest)) is not None:
-            return self._context.objects.open(origin)
+            with suppress(NotFound):
+                return self._open(name, digest, origin)
         self._reservations.forget(name, digest)
         raise damaged or NotFound(f"no {digest} in {name}")
 

@@ -29,6 +29,7 @@ from zotctl.oci.digest import Digest, check_digest, is_stub, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
+from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
 from zotctl.storage.bucket.objects.seam import PAGE_KEYS, Object, info_of
 from zotctl.storage.bucket.reservations import Reservations
@@ -110,8 +111,10 @@ Sound = Callable[[str, Digest], bool]
 class PoolConversion:
     """The steps of `dedupe` on a bucket. Safe between threads; each method may raise what a request raises."""
 
-    def __init__(self, context: BucketContext, reservations: Reservations, intents: DeletionIntents) -> None:
-        self._context, self._reservations, self._intents = context, reservations, intents
+    def __init__(
+        self, context: BucketContext, damaged: DamagedObjects, reservations: Reservations, intents: DeletionIntents
+    ) -> None:
+        self._context, self._damaged, self._reservations, self._intents = context, damaged, reservations, intents
 
     def prepare(self, name: str, digest: Digest) -> None:
         """P1 and P2 for a copy that this repository is about to get. Raises Busy."""
@@ -136,13 +139,17 @@ class PoolConversion:
         return right
 
     def droppable(self, name: str, digests: Iterable[Digest], age: float) -> Iterator[tuple[Digest, float]]:
-        """The copies that a repository does not need, since the pool has the content, it has a reservation, and no
-        collector deletes it. Each comes with the seconds until the pool has had it for `age` seconds."""
+        """The copies that a repository does not need, since the pool has the content, no scrub has marked that, it has
+        a reservation, and no collector deletes it. Each comes with the seconds until the pool has had it for `age`
+        seconds."""
         wanted = list(digests)
+        self._damaged.refresh(now=True)
         announced = self._intents.look().announced
         looks = [partial(self._context.head, keys.shared(digest)) for digest in wanted]
         for digest, there in zip(wanted, self._context.each(looks), strict=True):
             if there is None or is_stub(digest, there.size) or there.key in announced:
+                continue
+            if self._damaged.has(digest, there):
                 continue
             if self._context.head(keys.reservation(digest, name)) is not None:
                 yield digest, max(0.0, age - there.age)
@@ -173,7 +180,8 @@ class ZotStubs:
         self._context, self._names = context, names
         self._mutex = threading.Lock()
         self._origins: dict[str, str] = {}
-        self._looked = float("-inf")
+        self._looked = self._counted = float("-inf")
+        self._remain = False
 
     def origin(self, name: str, digest: Digest) -> str | None:
         """The key of the content; None: the repository has no stub of it, or no repository has the content."""
@@ -187,18 +195,19 @@ class ZotStubs:
                 look()
             return keys.blob(self._origins[digest], digest) if self._is_there(digest) else None
 
-    def remain(self) -> bool:
-        """Is any stub left, so that a repository needs the content of another one and nothing may be collected? That
-        there is none is looked up once in the life of a bucket, since only zot makes stubs."""
-        if self._context.head(keys.WHOLE) is not None:
-            return False
-        for name in self._names.everything():
-            if any(is_stub(digest, found.size) for digest, found in self._context.own_blobs(name)):
-                return True
-        with suppress(StorageError):
-            if self._context.writes() and not self._context.read_only:
-                self._context.objects.put(keys.WHOLE, b"")
-        return False
+    def remain(self, *, lately: bool = False) -> bool:
+        """Is any stub left, so that a repository needs the content of another one and nothing may be collected?
+
+        Only zot makes stubs; but it may have had the bucket again since the last run, and left no trace of that beside
+        them. So they are looked for anew, by a list of all blobs. `lately`: what this process has found in the last
+        minutes will do, for a caller that deletes nothing.
+        """
+        now = self._context.clock.elapsed()
+        if not lately or now - self._counted >= ORIGINS_LIFETIME_S:
+            everything = (one for name in self._names.everything() for one in self._context.own_blobs(name))
+            self._remain = any(is_stub(digest, found.size) for digest, found in everything)
+            self._counted = now
+        return self._remain
 
     def _is_there(self, digest: Digest) -> bool:
         name = self._origins.get(digest)

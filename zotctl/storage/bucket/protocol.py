@@ -98,7 +98,7 @@ class BucketProtocol(StoreProtocol):
             context, self.damaged, self.stubs, self.indexes, self.reservations, self.intents, redirect_lifetime_s
         )
         self.grants = Grants(context)
-        self.conversion = PoolConversion(context, self.reservations, self.intents)
+        self.conversion = PoolConversion(context, self.damaged, self.reservations, self.intents)
         self.driver = BucketTree(context, self.grants, self.blobs.copy_of, self._reached)
         self.uploads = BucketUploads(context, self.blobs, budget or MemoryBudget())
         self.graphs = AllGraphs(self)
