@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from zotctl.config import Config, HttpConfig, MetricsConfig, RootConfig, StorageConfig
+from zotctl.config import Config, HttpConfig, MetricsConfig, RootConfig, ScrubConfig, StorageConfig
 from zotctl.errors import NameInvalid, ZotctlError
 from zotctl.http import sockets, supervisor, worker
+from zotctl.http.job_process import FIRST_WITHIN_S, first_wait
 from zotctl.http.supervisor import BACK_OFF_S, STEADY_S, Supervisor
 
 FIRST_PID = 1 << 40
@@ -333,22 +335,61 @@ def test_a_worker_that_waits_to_be_replaced_is_not_at_the_end(made: Made) -> Non
 
 
 def test_jobs_have_one_process_as_long_as_workers_serve(made: Made) -> None:
-    family = made(gc=True)
-    assert family.jobs == []
-    serving(family)
+    family = serving(made(gc=True))
+    assert family.jobs == [] and family.sleep() <= FIRST_WITHIN_S
     assert len(family.jobs) == 1
     family.ends(family.jobs[0], 0)
-    assert len(family.jobs) == 2, "at once: it was told to end"
+    assert len(family.jobs) == 2, "at once: it has left no plan"
     for number in (3, 4):
         family.ends(family.jobs[-1], 1 << 8)
         assert len(family.jobs) == number - 1
         family.sleep()
         assert len(family.jobs) == number
-    family.running.keeper_at = family.at
-    family.turn()
-    assert len(family.jobs) == 4, "one at a time"
     family.gets(signal.SIGTERM)
     assert (family.jobs[-1], signal.SIGTERM) in family.killed
+
+
+def test_jobs_have_no_process_until_one_is_due(made: Made) -> None:
+    family = serving(made(gc=True))
+    family.sleep()
+    assert family.running.plan.write({"gc /a": family.at + 7200.0, "gc /b": family.at + 3600.0, "gc /c": math.inf})
+    family.ends(family.jobs[0], 0)
+    assert len(family.jobs) == 1 and 3599 < family.sleep() < 3601
+    assert len(family.jobs) == 2
+    assert family.running.plan.write({"gc /a": math.inf})
+    family.ends(family.jobs[1], 0)
+    assert len(family.jobs) == 2 and family.running.keeper_at is None, "none is due again"
+
+
+def test_a_reload_makes_the_jobs_due_anew(made: Made) -> None:
+    """The interval may be another now."""
+    family = serving(made(gc=True))
+    family.sleep()
+    assert family.running.plan.write({"gc /a": family.at + 7200.0})
+    family.ends(family.jobs[0], 0)
+    family.gets(signal.SIGHUP)
+    assert family.sleep() <= FIRST_WITHIN_S
+    assert len(family.jobs) == 2 and family.running.plan.read() == {}
+    root = family.running.config.storage.roots[0]
+    family.fresh = replace(family.running.config, storage=StorageConfig(roots=(replace(root, gc=False),)))
+    family.serves(family.forked[-1])
+    family.gets(signal.SIGHUP)
+    family.ends(family.jobs[1], 0)
+    assert family.running.keeper is None and family.running.keeper_at is None, "no job is wanted any more"
+
+
+def test_servers_that_start_together_do_not_collect_together() -> None:
+    def waits(gc_interval: float, scrub: float | None) -> list[float]:
+        roots = (
+            RootConfig(path="/a", gc=True, gc_interval=gc_interval),
+            RootConfig(path="/b", gc=False, gc_interval=1),
+        )
+        config = Config(storage=StorageConfig(roots=roots), scrub=ScrubConfig(interval=scrub))
+        return [first_wait(config) for _ in range(200)]
+
+    for gc_interval, scrub, most in ((3600.0, None, FIRST_WITHIN_S), (0.0, None, FIRST_WITHIN_S), (4.0, 2.0, 2.0)):
+        found = waits(gc_interval, scrub)
+        assert len(set(found)) > 100 and min(found) >= 0 and most / 2 < max(found) <= most
 
 
 def test_jobs_go_by_the_new_configuration(made: Made) -> None:
@@ -358,6 +399,7 @@ def test_jobs_go_by_the_new_configuration(made: Made) -> None:
     (root,) = old.storage.roots
     family.fresh = replace(old, storage=replace(old.storage, roots=(replace(root, gc=True),)))
     family.gets(signal.SIGHUP)
+    assert family.sleep() <= FIRST_WITHIN_S
     assert len(family.jobs) == 1
     family.serves(family.forked[-1])
     family.gets(signal.SIGHUP)

@@ -1,20 +1,28 @@
-"""The process beside the workers that collects and scrubs, so that requests are not slowed down."""
+"""The process beside the workers that collects and scrubs, so that requests are not slowed down.
+
+It ends when no job is due for a while, and leaves a plan for the next one, so that it takes no memory between two runs.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
+import random
 import select
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from zotctl.config import Config
+from zotctl.config import Config, RootConfig
 from zotctl.errors import ZotctlError
 from zotctl.http.counters import SharedText
+from zotctl.logs import audit_trouble
+from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
 
 if TYPE_CHECKING:
@@ -23,8 +31,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("zotctl.jobs")
 
+FIRST_WITHIN_S = 30.0
+"""How long after the start the jobs begin at the latest."""
 JOB_SHARE_OF_DRAIN = 0.8
 """The part of `drain` in which a job must stop."""
+AUDIT_RETRY_S = 10.0
+
+
+class Plan:
+    """When each job is due next, by the clock that only grows: what one process for the jobs tells the next. It is made
+    before the fork; one process writes."""
+
+    def __init__(self) -> None:
+        self._text = SharedText()
+
+    def write(self, due: Mapping[str, float]) -> bool:
+        """Replace it. Returns False if there is no room for so many jobs."""
+        told = {job: at if at < math.inf else None for job, at in due.items()}
+        return self._text.write(json.dumps(told).encode())
+
+    def read(self) -> dict[str, float]:
+        """Empty until it was written; infinite: never again."""
+        return {job: math.inf if at is None else at for job, at in load_json(self._text.read() or b"{}").items()}
+
+    def next_due(self) -> float:
+        """The first time of all: in the past until it was written, infinite if no job is due again."""
+        return min(self.read().values(), default=math.inf) if self._text.read() else 0.0
 
 
 def is_wanted(config: Config) -> bool:
@@ -32,8 +64,20 @@ def is_wanted(config: Config) -> bool:
     storage = config.storage
     if storage.read_only or storage.single_layout is not None:
         return False
-    roots = [*storage.roots, *(route.root for route in storage.routes)]
-    return config.scrub.interval is not None or any(root.gc for root in roots)
+    return config.scrub.interval is not None or any(root.gc for root in _roots(config))
+
+
+def first_wait(config: Config) -> float:
+    """Seconds after the start until the jobs begin, by chance: servers that start together should not all collect
+    together."""
+    intervals = [root.gc_interval for root in _roots(config) if root.gc]
+    intervals += [config.scrub.interval] if config.scrub.interval is not None else []
+    return random.uniform(0, min([FIRST_WITHIN_S, *filter(None, intervals)]))
+
+
+def _roots(config: Config) -> Iterator[RootConfig]:
+    yield from config.storage.roots
+    yield from (route.root for route in config.storage.routes)
 
 
 def preload(config: Config) -> None:
@@ -46,10 +90,9 @@ def preload(config: Config) -> None:
         stores.preload(config.storage)
 
 
-def main(config: Config, life: int, counted: SharedText | None = None) -> int:
-    """Run the jobs until told to stop, or until the parent is gone (the pipe `life` ends).
-
-    `counted`: the metrics of their runs."""
+def main(config: Config, life: int, plan: Plan, counted: SharedText | None = None) -> int:
+    """Run the jobs that are due or will be soon, until told to stop, or until the parent is gone (the pipe `life`
+    ends). `plan`: when they are due, and then when the next are; `counted`: the metrics of their runs."""
     from zotctl.jobs.run import give_way
     from zotctl.jobs.schedule import Schedule
 
@@ -61,10 +104,13 @@ def main(config: Config, life: int, counted: SharedText | None = None) -> int:
         return error.exit_code
     stop = _Stop(life)
     threading.Thread(target=stop.enforce, args=(config.http.drain,), daemon=True).start()
-    schedule = Schedule(config, store, stop.wait)
+    schedule = Schedule(config, store, stop.wait, plan.read())
     if counted is not None:
         schedule.on_report = _counting(counted, store)
     schedule.run()
+    # Lines for the audit file that can't be written now are in this process only.
+    while not (plan.write(schedule.due()) and audit_trouble() is None) and not stop.wait(AUDIT_RETRY_S):
+        schedule.run()
     store.close()
     return 0
 

@@ -7,6 +7,7 @@ sockets, so that connections which wait for a worker that died are served by its
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -151,7 +152,7 @@ class Supervisor:
     retired: list[Child] = field(default_factory=list)
     keeper: Child | None = None
     keeper_at: float | None = None
-    """When the next process for the jobs is to be started."""
+    """When the next process for the jobs is to be started; None: there is one, or no job is due again."""
     failed: ZotctlError | None = None
     started: bool = False
     stopping: bool = False
@@ -168,6 +169,7 @@ class Supervisor:
         self.counters: counters.SharedCounters | None = None
         self.rates = _rates(self.config)
         self.uploads = _uploads(self.config)
+        self.plan = job_process.Plan()
         self.watchdog = systemd.watchdog_interval()
         remember_roots(self.config.storage)
 
@@ -281,10 +283,7 @@ class Supervisor:
             log.error("the configuration is refused, the old one stays: %s", error.message)
             systemd.notify("READY=1")
             return
-        if self.keeper is not None:
-            _kill(self.keeper, signal.SIGTERM)
-        else:
-            self.keeper_at = time.monotonic()
+        self._plan_jobs()
         self.restarting = list(self.slots)
         self._restart_next()
 
@@ -351,7 +350,7 @@ class Supervisor:
             self.started = True
             remember_roots(self.config.storage)  # those that the first workers have made, too
             self.announce()
-            self.keeper_at = time.monotonic()
+            self._plan_jobs()
             systemd.notify("READY=1", f"STATUS=serving with {len(self.slots)} workers")
             if self.reload_wanted:
                 self._restart_all()
@@ -427,28 +426,36 @@ class Supervisor:
 
     # -- the jobs --------------------------------------------------------------------------------
 
+    def _plan_jobs(self) -> None:
+        """Begin anew, by the configuration as it is now."""
+        self.plan, self.keeper_at = job_process.Plan(), None
+        if self.keeper is not None:
+            _kill(self.keeper, signal.SIGTERM)  # the next one starts when it has ended
+        elif job_process.is_wanted(self.config):
+            self.keeper_at = time.monotonic() + job_process.first_wait(self.config)
+
     def _start_keeper(self) -> None:
         self.keeper_at = None
-        if self.keeper is not None or not job_process.is_wanted(self.config):
-            return
         life_end, life = os.pipe()
         board = self._measuring()
         with _signals_held():
             pid = os.fork()
             if pid == 0:
                 counted = board.jobs if board is not None else None
-                self._become(lambda: job_process.main(self.config, life_end, counted), None, (life,))
+                self._become(lambda: job_process.main(self.config, life_end, self.plan, counted), None, (life,))
         os.close(life_end)
         self.keeper = Child(pid, None, life, time.monotonic())
 
     def _keeper_ended(self, child: Child, code: int) -> None:
         self.keeper = None
-        if self.stopping:
+        if self.stopping or not job_process.is_wanted(self.config):
             return
-        wait = BACK_OFF_S[-1] if code else 0.0
+        due = self.plan.next_due()
         if code:
+            wait = BACK_OFF_S[-1]
             log.error("the process for gc and scrub ended (%d); the next one starts in %g s", code, wait)
-        self.keeper_at = time.monotonic() + wait
+            due = time.monotonic() + wait
+        self.keeper_at = due if due < math.inf else None
 
     def _fork(self, slot: Slot) -> Child:
         ours, theirs = os.pipe()

@@ -6,8 +6,8 @@ Of all servers on one store, one runs a job at a time: the one that gets its lea
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +23,10 @@ from zotctl.jobs.run import Run
 from zotctl.storage import Store
 from zotctl.storage.root import Root
 
-FIRST_WITHIN_S = 30.0
-"""How long after the start the first run of a job begins at the latest, at a random moment."""
 RETRY_EVERY_S = 60.0
 """How long a job that may not begin now (another process holds the lease, or it is outside of its window) waits."""
-NOTHING_DUE_WAIT_S = 3600.0
+LONGEST_WAIT_S = 90.0
+"""For the next job, that the process waits; if it takes longer, its memory is worth more than a fork."""
 QUIET_COUNTERS = (
     "repositories", "repositories_left_alone", "blobs", "checked", "checked_bytes", "in_trash", "in_trash_bytes",
     "in_trash_until_at",
@@ -39,7 +38,7 @@ log = logging.getLogger("zotctl.jobs")
 
 @dataclass
 class Task:
-    """One job on one root. `interval` in seconds; 0: it runs once, and then is `over`. `due`: by `Clock.elapsed`."""
+    """One job on one root. `interval` in seconds; 0: it runs once. `due`: by `Clock.elapsed`, or never."""
 
     name: str
     root: Root
@@ -48,33 +47,45 @@ class Task:
     window: TimeWindow | None = None
     rate: int | None = None
     due: float = 0.0
-    over: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other tasks of a configuration."""
+        return f"{self.name} {self.root.label}"
 
 
 class Schedule:
-    """Runs the jobs of the configuration until it is stopped. Used by one thread.
+    """Runs the jobs of the configuration as they become due. Used by one thread.
 
-    `wait(seconds)` sleeps, and returns True when it is time to stop. `on_report` is called with the report of each run.
+    `wait(seconds)` sleeps, and returns True when it is time to stop. `due`: what `due` of the schedule before this one
+    returned; a job that it lacks is due at once. `on_report` is called with the report of each run.
     """
 
-    def __init__(self, config: Config, store: Store, wait: Callable[[float], bool]) -> None:
+    def __init__(
+        self, config: Config, store: Store, wait: Callable[[float], bool], due: Mapping[str, float] | None = None
+    ) -> None:
         self._store, self._wait, self._clock = store, wait, store.clock
         self.on_report: Callable[[Report, Root], None] = lambda report, root: None
         self._tasks = [task for root in store.roots if not root.read_only for task in tasks(config, root)]
+        self._begins = not due
         for task in self._tasks:
-            task.due = self._clock.elapsed() + random.uniform(0, min(task.interval or FIRST_WITHIN_S, FIRST_WITHIN_S))
+            task.due = (due or {}).get(task.key, self._clock.elapsed())
+
+    def due(self) -> dict[str, float]:
+        """When each job is due, by `Clock.elapsed`; infinite: never again."""
+        return {task.key: task.due for task in self._tasks}
 
     def run(self) -> None:
-        """Run jobs as they become due. Returns when `wait` says so."""
-        for root in {task.root.label: task.root for task in self._tasks}.values():
-            with suppress(StorageError):
-                note_clock(root, self._clock)
+        """Run jobs as they become due. Returns when `wait` says so, or when nothing is due for `LONGEST_WAIT_S`."""
+        if self._begins:
+            for root in {task.root.label: task.root for task in self._tasks}.values():
+                with suppress(StorageError):
+                    note_clock(root, self._clock)
         while True:
-            waiting = [task for task in self._tasks if not task.over]
-            due = min((task.due for task in waiting), default=self._clock.elapsed() + NOTHING_DUE_WAIT_S)
-            if self._wait(max(0.0, due - self._clock.elapsed())):
+            wait = min((task.due for task in self._tasks), default=math.inf) - self._clock.elapsed()
+            if wait > LONGEST_WAIT_S or self._wait(max(0.0, wait)):
                 return
-            for task in waiting:
+            for task in self._tasks:
                 if task.due <= self._clock.elapsed():
                     self._turn(task)
 
@@ -86,10 +97,8 @@ class Schedule:
             return
         report = self._do(task)
         held = report is not None and 11 in report.codes
-        task.over = not task.interval and not held
-        task.due = self._clock.elapsed() + (
-            min(RETRY_EVERY_S, task.interval or RETRY_EVERY_S) if held else task.interval
-        )
+        interval = task.interval or math.inf
+        task.due = self._clock.elapsed() + (min(RETRY_EVERY_S, interval) if held else interval)
 
     def _do(self, task: Task) -> Report | None:
         run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_NoItems())
