@@ -9,7 +9,7 @@ import pytest
 
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
-from tests.faults import FailOn
+from tests.faults import Call, FailOn, Faults
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
@@ -71,6 +71,32 @@ def test_damage_of_a_shared_file_is_told_for_each_name(memory: MemoryDriver, clo
     spoil(memory, A)
     assert memory.stat(A).ino == memory.stat(B).ino
     assert told(check(memory, clock)) == {("a", DIGEST, "digest_mismatch"), ("b", DIGEST, "digest_mismatch")}
+
+
+class Healed(Faults):
+    """Another file takes the name of the first repository between the list and the read."""
+
+    body: bytes | None = LAYER
+
+    def before(self, call: Call) -> None:
+        if (call.method, call.key) == ("open", A) and self.body is not None:
+            body, self.body = self.body, None
+            self.inner.unlink(A)
+            with self.inner.create(A) as writer:
+                writer.write([body])
+
+
+@pytest.mark.parametrize("body", [LAYER, b"other damage"])
+def test_damage_of_a_shared_file_is_told_though_its_first_name_leads_elsewhere_by_then(
+    memory: MemoryDriver, clock: Hand, body: bytes
+) -> None:
+    """What the other file holds says nothing of the names that still lead to the first."""
+    spoil(memory, A)
+    healed = Healed(memory)
+    healed.body = body
+    clock.at += 60
+    assert ("b", DIGEST, "digest_mismatch") in told(check(healed, clock))
+    assert healed.body is None
 
 
 def test_what_can_not_be_read_makes_exit_code_5(memory: MemoryDriver, clock: Hand) -> None:

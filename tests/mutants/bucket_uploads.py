@@ -9,6 +9,26 @@ STEPS = "tests/storage/test_bucket_upload_steps.py::"
 
 MUTANTS = [
     Mutant(
+        "manifest-put-without-its-digest",
+        kinds.OBJECTS,
+        "I2",
+        "the server is told the digest of a manifest",
+        "storage/bucket/blobs.py",
+        'sha256 = digest.encoded if digest.algorithm == "sha256" else ""',
+        'sha256 = ""',
+        "tests/storage/test_bucket_uploads.py::test_the_server_is_told_the_digest[a manifest]",
+    ),
+    Mutant(
+        "healed-without-its-digest",
+        kinds.OBJECTS,
+        "I2",
+        "the server is told the digest of what heals",
+        "storage/bucket/objects/multipart.py",
+        'sha256=digest.encoded if digest.algorithm == "sha256" else ""',
+        'sha256=""',
+        "tests/storage/test_bucket_uploads.py::test_the_server_is_told_the_digest[taken]",
+    ),
+    Mutant(
         "mixed-read-that-comes-twice",
         kinds.SESSIONS,
         "I4",

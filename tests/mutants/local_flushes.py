@@ -10,6 +10,16 @@ DURABLE = "tests/storage/test_storage_durable.py"
 
 MUTANTS = [
     Mutant(
+        "renamed-blob-left-in-the-trash",
+        kinds.FLUSHES,
+        "I6",
+        "a blob that was renamed into its place, and trashed by then, is back before the answer",
+        "storage/local/blobs.py",
+        "            self.flush(name, [digest])  # it was renamed into its place, and is in the trash, if anywhere\n",
+        "",
+        "tests/storage/test_storage_durable.py::test_i6_a_push_without_links_beside_a_collector",
+    ),
+    Mutant(
         "replaced-by-unflushed",
         kinds.FLUSHES,
         "I2",

@@ -66,6 +66,16 @@ MUTANTS = [
         VERIFY + "test_damage_of_a_shared_file_is_told_for_each_name",
     ),
     Mutant(
+        "result-of-another-file-shared",
+        kinds.IDENTITY,
+        "I15",
+        "what another file holds says nothing of a file that was listed",
+        VERIFY_PY,
+        "key if result.is_about(listed) else None",
+        "key",
+        VERIFY + "test_damage_of_a_shared_file_is_told_though_its_first_name_leads_elsewhere_by_then[other damage]",
+    ),
+    Mutant(
         "stopped-blob-first-and-stopped-again",
         kinds.FAULTS,
         "I15",

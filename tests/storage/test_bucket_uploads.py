@@ -263,18 +263,24 @@ def test_i2_another_digest_than_was_announced(world: World) -> None:
     assert (world.left(), world.blobs()) == ([], set())
 
 
-def test_the_server_is_told_the_digest() -> None:
+@pytest.mark.parametrize("how", ["pushed", "a manifest", "taken"])
+def test_the_server_is_told_the_digest(how: str) -> None:
     """It refuses bytes that were changed on their way."""
-    world = World()
-    put = world.memory.put
+    world, body = World(), b"content"
+    put, maintenance = world.memory.put, world.one.maintenance
 
     def changed(key: str, body: Any, **options: Any) -> str:
         return put(key, b"X" + bytes(body)[1:] if "/blobs/" in key else body, **options)
 
     world.memory.put = changed  # type: ignore[method-assign]
     with pytest.raises(IoFailed):
-        push(world.one, b"content")
-    assert world.content(digest_of(b"content")) is None
+        if how == "pushed":
+            push(world.one, body)
+        elif how == "taken":
+            maintenance.take("a", digest_of(body), iter([body]))
+        else:
+            maintenance.put_manifest("a", digest_of(body), body)
+    assert world.content(digest_of(body)) is None
 
 
 # -- two processes -----------------------------------------------------------------------------------------

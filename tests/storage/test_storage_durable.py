@@ -40,6 +40,12 @@ def move_to_trash(driver: Driver) -> None:
         local_of(root).trash.add(held, "20200101T000000-other", [DIGEST])
 
 
+def move_away(driver: Driver) -> None:
+    """The same, with the folder that is empty then."""
+    move_to_trash(driver)
+    driver.rmdir(keys.blobs_of("a", "sha256"))
+
+
 def remove(driver: Driver) -> None:
     """As `gc --delay 0s`."""
     driver.unlink(BLOB)
@@ -78,11 +84,13 @@ def test_i6_a_push_beside_a_collector_is_not_told_404(act: Collector, there: str
 
 def test_i6_a_push_without_links_beside_a_collector() -> None:
     """It was renamed into its place, so there is no other name of ours; a file system of this kind has no pool."""
-    driver = Between(MemoryDriver(links=False), move_to_trash)
+    inner = MemoryDriver(links=False)
+    driver = Between(inner, move_away)
     store = store_over(driver, commit=True)
     driver.armed = True
     push_blob(store.repository_for_push("a"), BODY)
     assert driver.left <= 0, "the collector never came"
+    assert BLOB in inner.names, "by its own name, which was flushed before the answer"
     assert store.repository("a").blob(DIGEST) == len(BODY)
 
 

@@ -485,13 +485,13 @@ class _StoredBlobs:
         key = InodeResults.key_of(digest, info) if info.nlink > 1 else None
         known = self._shared.known(key, digest, info) if key is not None else None
         if not self._deep:
-            self._take(check, self._by_size(check, HashResult(digest, info, digest)), None)
+            self._take(check, self._by_size(check, HashResult(digest, info, digest)))
         elif known is not None:
             self._run.add("checked_blobs")
             if not known.good:
                 check.damaged.append(known)
         elif (found := self._passes.found(check.root, digest, info)) is None:
-            self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result, key))
+            self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result, key, info))
         elif found == digest:
             self._run.add("skipped_blobs")
             self._hasher.expect(-info.size // max(1, info.nlink - 1))
@@ -500,7 +500,7 @@ class _StoredBlobs:
 
     def finish(self, check: StoredCheck, digest: Digest) -> None:
         """Read a blob in which the last run was stopped."""
-        self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result, None))
+        self._workers.put(partial(self._hash, check, digest), lambda result: self._took(check, result))
 
     def _hash(self, check: StoredCheck, digest: Digest) -> HashResult | None:
         """In a worker. None: time is up."""
@@ -508,13 +508,16 @@ class _StoredBlobs:
             return None
         return self._inspector.blob_in_time(check.root, check.name, digest)
 
-    def _took(self, check: StoredCheck, result: HashResult | None, key: int | None) -> None:
+    def _took(
+        self, check: StoredCheck, result: HashResult | None, key: int | None = None, listed: Info | None = None
+    ) -> None:
         if result is None:
             self._left_to_next = True
             return
         self._run.add("checked_blobs")
         self._passes.note(check.root, result)
-        self._take(check, result, key)
+        # Where another file has the name by now, nothing is known of the other names of the first.
+        self._take(check, result, key if result.is_about(listed) else None)
 
     def stop_in_time(self) -> None:
         """From now on, end a run within a blob, too, if the next one can go on."""
@@ -549,7 +552,7 @@ class _StoredBlobs:
         for root, name, digest in self._inspector.cut:
             self._passes.cut(root, name, digest)
 
-    def _take(self, check: StoredCheck, result: HashResult, key: int | None) -> None:
+    def _take(self, check: StoredCheck, result: HashResult, key: int | None = None) -> None:
         if self._deep:
             result = self._by_size(check, result)
             self._run.add("hashed_bytes", result.info.size if result.info else 0)
