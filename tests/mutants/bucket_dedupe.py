@@ -20,6 +20,16 @@ MUTANTS = [
         TREE + "test_stubs_are_looked_for_anew_before_anything_is_deleted",
     ),
     Mutant(
+        "marks-swept-by-an-old-list",
+        kinds.OBJECTS,
+        "I2",
+        "a mark that another process has made meanwhile is not swept",
+        "storage/bucket/maintenance.py",
+        "if found is None or not self._damaged.is_marked(digest, found):",
+        "if found is None or not self._damaged.has(digest, found):",
+        "tests/storage/test_bucket_gone.py::test_a_mark_that_another_process_has_made_meanwhile_is_not_swept[own]",
+    ),
+    Mutant(
         "stub-read-where-its-content-is-damaged",
         kinds.OBJECTS,
         "I2",

@@ -364,6 +364,20 @@ def test_marks_are_looked_up_twice_a_minute_or_now(servers: Servers, now: bool) 
     assert LAYER in bucket_of(root(servers.other)).context.damaged
 
 
+def test_a_mark_that_another_process_has_made_meanwhile_is_not_swept(servers: Servers) -> None:
+    """A server marks a blob whose length a manifest disputes, beside a scrub that listed all marks when it began."""
+    scrubbing = servers.server()
+    assert root(scrubbing).maintenance.damaged() == set()
+    bucket = bucket_of(root(servers.other))
+    bucket.damaged.mark(LAYER, bucket.context.objects.head(servers.place))
+    root(scrubbing).maintenance.sweep(0)
+    assert list(bucket.damaged.marks()) == [(LAYER, servers.place)]
+    servers.clock.at += 5
+    servers.memory.put(servers.place, BODY)
+    root(scrubbing).maintenance.sweep(0)
+    assert list(bucket.damaged.marks()) == []
+
+
 def test_a_mark_is_about_the_bytes_that_were_written_once(servers: Servers) -> None:
     """As many others, written there by another process since, are no longer meant."""
     damage(servers, servers.place, LAYER, BODY[:-1] + b"?")

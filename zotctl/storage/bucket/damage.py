@@ -52,8 +52,10 @@ class DamagedObjects:
 
     def has(self, digest: Digest, found: Object) -> bool:
         """Is this object known to be damaged? A request only where some copy of the digest is."""
-        if not self.suspects(digest):
-            return False
+        return self.suspects(digest) and self.is_marked(digest, found)
+
+    def is_marked(self, digest: Digest, found: Object) -> bool:
+        """The same by its mark, which another process may have written a moment ago: one request at least."""
         with suppress(NotFound):
             got = self._context.objects.get(_mark(digest, found.key))
             # What this process wrote itself, it knows without its time.

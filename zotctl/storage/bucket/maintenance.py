@@ -103,7 +103,7 @@ class BucketMaintenance:
         """The bytes lie where they lay, for the collector to find; what was replaced needs no mark."""
         for digest, key in list(self._damaged.marks()):
             found = self._context.head(key)
-            if found is None or not self._damaged.has(digest, found):
+            if found is None or not self._damaged.is_marked(digest, found):
                 self._damaged.clear(digest, key)
         return 0
 
