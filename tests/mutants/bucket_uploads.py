@@ -6,6 +6,7 @@ from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
 STEPS = "tests/storage/test_bucket_upload_steps.py::"
+UPLOADS = "tests/storage/test_bucket_uploads.py::"
 
 MUTANTS = [
     Mutant(
@@ -135,8 +136,8 @@ MUTANTS = [
         "I4",
         "the offset is that of the session",
         "storage/bucket/uploads/sessions.py",
-        "if known is None or known.session.etag == session.etag:",
-        ("if known is not None:\n                return known.session.offset\n            if known is None:"),
+        "if known.session.etag == session.etag:\n                    return session.offset",
+        "return known.session.offset",
         STEPS + "test_the_offset_is_that_of_the_session_whoever_took_the_bytes",
     ),
     Mutant(
@@ -168,5 +169,15 @@ MUTANTS = [
         "            self._claims[session.id] = Claim.DISCARDING\n",
         "            pass\n",
         STEPS + "test_an_upload_is_unknown_from_its_end_though_a_thread_has_still_to_discard_it",
+    ),
+    Mutant(
+        "offset-of-a-put-of-another-process",
+        kinds.SESSIONS,
+        "I2",
+        "an upload that this process can't continue has no offset here",
+        "storage/bucket/uploads/sessions.py",
+        "        if session.stage is Stage.DIRECT and not here:\n            raise lost(upload_id)\n",
+        "",
+        UPLOADS + "test_where_a_put_can_not_go_on_it_has_no_offset",
     ),
 ]

@@ -499,6 +499,21 @@ def test_a_tail_that_was_dropped_is_read_again_and_not_its_parts(world: World, s
     world.check(body)
 
 
+def test_where_a_put_can_not_go_on_it_has_no_offset(world: World) -> None:
+    """Its client would send the rest in vain. Where it can, and while it does, nothing is taken away."""
+    body = random_bytes(2 * MANY)
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id) as upload:
+        upload.expect(digest_of(body))
+        write(upload, body[:MANY])
+        assert world.one.uploads.offset("a", upload_id) == 0  # what is stored by now
+    with pytest.raises(BlobUploadUnknown, match="begin it again"):
+        world.two.uploads.offset("a", upload_id)
+    assert world.one.uploads.offset("a", upload_id) == MANY
+    finish(world.one, upload_id, digest_of(body), body[MANY:])
+    world.check(body)
+
+
 def test_memory_is_free_when_an_upload_can_not_go_on(world: World) -> None:
     body = random_bytes(MANY)
     upload_id = world.one.uploads.start("a", "sha256")

@@ -26,7 +26,7 @@ from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.objects.states import MOST_READS, note_put, read_state
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget, UploadBuffer
-from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, unknown
+from zotctl.storage.bucket.uploads.upload import BucketUpload, KnownUpload, Stage, StoredUpload, lost, unknown
 from zotctl.storage.driver import Buffer
 from zotctl.storage.keys import make_upload_id, parse_upload_id
 
@@ -86,16 +86,20 @@ class BucketUploads:
         return KnownUpload(session, UploadBuffer(self.budget, self.budget.part), algorithm, new_hash(algorithm))
 
     def offset(self, name: str, upload_id: str) -> int:
-        """Bytes that arrived so far, at any server. Raises BlobUploadUnknown."""
+        """Bytes that arrived so far, at any server. Raises BlobUploadUnknown, also where it can't go on."""
         if self._claims.get(upload_id) is Claim.DISCARDING:
             raise unknown(upload_id)
         session = self.head(name, _parsed(upload_id))
         with self._mutex:
-            known = self._idle.get(upload_id)
-            if known is None or known.session.etag == session.etag:
-                return session.offset
-            del self._idle[upload_id]
-        known.buffer.clear()
+            known, here = self._idle.get(upload_id), upload_id in self._claims
+            if known is not None:
+                if known.session.etag == session.etag:
+                    return session.offset
+                del self._idle[upload_id]
+        if known is not None:
+            known.buffer.clear()
+        if session.stage is Stage.DIRECT and not here:
+            raise lost(upload_id)
         return session.offset
 
     def resume(self, name: str, upload_id: str) -> BucketUpload:
@@ -127,7 +131,7 @@ class BucketUploads:
         if session.stage is Stage.DIRECT and not same:
             # The request that completes it must have hashed every part of it: begin again.
             self.discard(session)
-            raise unknown(upload_id)
+            raise lost(upload_id)
         part = session.part if session.multipart else self.budget.part
         while not session.multipart and 2 * part < session.tail:
             part *= 2

@@ -512,6 +512,14 @@ def unknown(upload_id: str) -> BlobUploadUnknown:
     return BlobUploadUnknown(f"no upload {shown} here: it was finished, cancelled, or never begun", shown)
 
 
+def lost(upload_id: str) -> BlobUploadUnknown:
+    """The error for an upload that only another process could continue (`Stage.DIRECT`)."""
+    return BlobUploadUnknown(
+        f"upload {upload_id} began with a PUT, whose bytes only the process that got them can add to: begin it again",
+        upload_id,
+    )
+
+
 def _verify(digest: Digest, found: str) -> None:
     if found != digest:
         raise DigestInvalid(
