@@ -212,7 +212,7 @@ class MemoryObjects:
             parts = self._parts(key, upload)
             bodies = [parts.get(number, b"") for number in range(1, len(etags) + 1)]
             if [f'"{hashlib.md5(body).hexdigest()}"' for body in bodies] != list(etags) or not etags:
-                raise StorageError(f"{self.label}/{key}: the parts are not those that were sent")
+                raise NotFound(f"{self.label}/{key}: the parts are not those that were sent")
             if any(len(body) < self._smallest or len(body) != len(bodies[0]) for body in bodies[:-1]):
                 raise StorageError(f"{self.label}/{key}: parts of other sizes than every server takes")
             whole = hashlib.md5(b"".join(hashlib.md5(body).digest() for body in bodies)).hexdigest()

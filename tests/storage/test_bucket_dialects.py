@@ -318,6 +318,7 @@ MEANINGS: list[tuple[list[str], int, bytes, type[StorageError]]] = [
     (["swap"], 409, _error("ConditionalRequestConflict"), Changed),
     (["swap"], 412, _error("PreconditionFailed"), Changed),
     (["complete"], 409, _error("ConditionalRequestConflict"), NotFound),
+    (["complete"], 400, _error("InvalidPart"), NotFound),
     (["complete"], 404, _error("NoSuchUpload"), NotFound),
 ]
 

@@ -29,6 +29,7 @@ from tests.storage.uploading import (
 from zotctl.errors import (
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Busy,
     DigestInvalid,
     IoFailed,
     NoSpace,
@@ -351,7 +352,7 @@ def test_bytes_of_who_lost_are_not_in_the_blob(world: World) -> None:
     one.close()
     with pytest.raises(UploadConflict):
         two.close()
-    with pytest.raises(Exception, match="parts"):  # the server compares the ETags of the parts with those that won
+    with pytest.raises(BlobUploadUnknown):  # the server compares the ETags of the parts with those that won
         finish(world.two, upload_id, digest_of(body + b"one"))
     assert world.blobs() == set()
 
@@ -497,6 +498,23 @@ def test_a_tail_that_was_dropped_is_read_again_and_not_its_parts(world: World, s
     finish(world.one, upload_id, digest_of(body), body[size:])
     assert "open" not in world.objects.taken()
     world.check(body)
+
+
+@pytest.mark.parametrize(("put", "error"), [(False, BlobUploadUnknown), (True, Busy)])
+def test_an_upload_of_which_the_store_has_another_part_begins_again(world: World, put: bool, error: type) -> None:
+    """As a store that keeps half of a part has it, when its sender is killed and another process sends it again first.
+    The client is told to send the blob again, and not that the store takes nothing."""
+    body = random_bytes(MANY)
+    upload_id = world.one.uploads.start("a", "sha256")
+    with pytest.raises(error), world.one.uploads.resume("a", upload_id) as upload:
+        upload.expect(digest_of(body) if put else None)
+        write(upload, body)
+        ((_, parts),) = world.memory.parts.values()
+        parts[1] = parts[1][:-1]
+        upload.finish(digest_of(body))
+    assert world.content(digest_of(body)) is None
+    push(world.one, body)
+    assert world.content(digest_of(body)) == body
 
 
 def test_where_a_put_can_not_go_on_it_has_no_offset(world: World) -> None:

@@ -40,6 +40,9 @@ FULL_CODES = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "XMin
 OTHER_BYTES_CODES = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
 HALF_HEARD_CODES = {"RequestTimeout", "IncompleteBody"}
 """Codes of a request that ended early: a store that keeps what has arrived may have done it, or half of it."""
+GIVEN_UP_CODES = {"ConditionalRequestConflict", "InvalidPart"}
+"""Codes of a Complete that no repetition can help. A part is not what was sent if a store that keeps what has arrived
+did so late, of a request that was cut and repeated meanwhile."""
 REFUSED_CODES = {
     "AccessDenied",
     "ExpiredToken",
@@ -78,7 +81,7 @@ def refused(where: Where, key: str, operation: str, reply: ErrorReply, *, write:
     if code in ABSENT_CODES or (status == 404 and operation == "HeadObject"):
         # A 404 that no object store wrote must not pass for this: a collector would believe it.
         return NotFound(f"{where.named(key)}: no such object or upload")
-    if code == "ConditionalRequestConflict" and operation == "CompleteMultipartUpload":
+    if code in GIVEN_UP_CODES and operation == "CompleteMultipartUpload":
         return NotFound(f"{what}: {where.endpoint} has given this upload up; it is to be begun again")
     if code in {"PreconditionFailed", "ConditionalRequestConflict"} or status == 412:
         return Changed(f"{where.named(key)}: it is not what it was")
