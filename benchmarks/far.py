@@ -110,8 +110,9 @@ class Store:
     def requests(self) -> Counter[str]:
         """So far, by operation."""
         time.sleep(0.05)
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return Counter(match[1] for line in lines if (match := OPERATION.search(line)))
+        with suppress(FileNotFoundError), self.log.open() as lines:
+            return Counter(match[1] for line in lines if (match := OPERATION.search(line)))
+        return Counter()
 
     def close(self) -> None:
         self._process.kill()

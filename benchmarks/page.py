@@ -160,9 +160,13 @@ def scale(plain: dict[str, Any]) -> str:
     lines.append("|" + "---|" * (1 + len(stores)))
     for job in jobs:
         figures = [found.get((job, *store)) for store in stores]
-        cells = [f"{number(one['memory'])} MiB, {number(one['cpu'])} s" if one else "" for one in figures]
-        lines.append(_cells([f"`{job}`", *cells]))
+        lines.append(_cells([f"`{job}`", *(_spent(one) if one else "" for one in figures)]))
     return "\n".join(lines)
+
+
+def _spent(one: dict[str, Any]) -> str:
+    requests = f", {one['requests']:,} requests" if one.get("requests") else ""
+    return f"{number(one['memory'])} MiB, {number(one['cpu'])} s{requests}"
 
 
 def written(page: str, data: Path) -> str:

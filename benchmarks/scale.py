@@ -1,7 +1,8 @@
 """What jobs cost as a store grows: `python -m benchmarks.scale --help`.
 
 Stores of many tiny blobs, in few and in many repositories, are laid out, and each job runs once over them: seconds, CPU
-and the most memory of all its processes, measured at two sizes, so that what is not linear shows.
+and the most memory of all its processes, measured at two sizes, so that what is not linear shows. With `--bucket` the
+store is imported into one first, and the requests of each job are counted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmarks import jobs
+from benchmarks import far, jobs
 from benchmarks.layouts import MANIFEST, manifest
 from benchmarks.load import Body
 from benchmarks.machine import Others, describe
@@ -95,11 +96,12 @@ def _write(folder: int, digest: str, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Spent:
-    """By one command and its children. `memory`: the most PSS of all of them together, in MiB."""
+    """By one command and its children. `memory`: the most PSS of all of them, in MiB. `requests`: to a bucket."""
 
     seconds: float
     cpu: float
     memory: float
+    requests: int = 0
 
 
 def spend(words: Sequence[str]) -> Spent:
@@ -133,45 +135,83 @@ class _Peak(threading.Thread):
 class Job:
     """`words` of the root, and of a folder for what it makes. `rest`: seconds to wait first, for what has to be old."""
 
-    words: Callable[[Path, Path], list[str]]
+    words: Callable[[str, Path], list[str]]
     rest: float = 0.0
 
 
-def _on_root(*words: str) -> Callable[[Path, Path], list[str]]:
-    return lambda root, _: [words[0], "--root", str(root), *words[1:]]
+def _on_root(*words: str) -> Callable[[str, Path], list[str]]:
+    return lambda root, _: [words[0], "--root", root, *words[1:]]
 
 
 JOBS = {
-    "verify": Job(lambda root, _: ["verify", str(root)]),
-    "verify --deep": Job(lambda root, _: ["verify", str(root), "--deep"]),
-    "verify --usage": Job(lambda root, _: ["verify", str(root), "--usage"]),
+    "verify": Job(lambda root, _: ["verify", root]),
+    "verify --deep": Job(lambda root, _: ["verify", root, "--deep"]),
+    "verify --usage": Job(lambda root, _: ["verify", root, "--usage"]),
     "scrub --quick": Job(_on_root("scrub", "--quick")),
     "scrub": Job(_on_root("scrub")),
     "dedupe": Job(_on_root("dedupe")),
-    "import-layout": Job(lambda root, into: ["import-layout", str(root), "--root", str(into / "copy")]),
+    "import-layout": Job(lambda root, into: ["import-layout", root, "--root", str(into / "copy")]),
     "gc --dry-run": Job(_on_root("gc", "--dry-run", "--delay", "1s"), 2),
     "gc, to the trash": Job(_on_root("gc", "--delay", "1s"), 2),
     "gc, out of the trash": Job(_on_root("gc", "--delay", "1s"), 2),
 }
 """In this order; the collector last, since it takes something."""
+FILL = "import-layout, into it"
+"""Of a bucket only."""
 
 
-def measured(shape: Shape, folder: Path, chosen: Sequence[str]) -> Iterator[tuple[str, Spent]]:
+def measured(shape: Shape, folder: Path, chosen: Sequence[str], *, bucket: bool = False) -> Iterator[tuple[str, Spent]]:
     """Each job over a store of that shape."""
-    root, into = folder / "store", folder / "into"
+    root = folder / "store"
     began = time.perf_counter()
     lay_out(root, shape)
     print(f"{shape}: {time.perf_counter() - began:.0f} s to make", file=sys.stderr, flush=True)
+    if bucket:
+        with _on_bucket(folder / "objects") as store:
+            yield FILL, _counted(store, ["import-layout", str(root), "--root", far.root("many")])
+            shutil.rmtree(root)
+            for name in chosen:
+                yield name, _counted(store, _words(JOBS[name], far.root("many"), folder))
+        shutil.rmtree(folder / "into", ignore_errors=True)
+        shutil.rmtree(folder / "objects")
+        return
     for name in chosen:
-        job = JOBS[name]
-        time.sleep(job.rest)
-        into.mkdir()
-        command, *rest = job.words(root, into)
-        (into / "copy").mkdir()
-        (into / "copy/.keep").touch()  # an empty directory is not taken for a store
-        yield name, spend([sys.executable, "-m", "zotctl.cli", command, *rest, "--quiet", "--output", "jsonl"])
-        shutil.rmtree(into)
+        yield name, _run(_words(JOBS[name], str(root), folder))
+    shutil.rmtree(folder / "into", ignore_errors=True)
     shutil.rmtree(root)
+
+
+def _words(job: Job, root: str, folder: Path) -> list[str]:
+    """Its command, and a new folder for what it makes."""
+    into = folder / "into"
+    shutil.rmtree(into, ignore_errors=True)
+    time.sleep(job.rest)
+    (into / "copy").mkdir(parents=True)
+    (into / "copy/.keep").touch()  # an empty directory is not taken for a store
+    return job.words(root, into)
+
+
+def _run(words: list[str]) -> Spent:
+    return spend([sys.executable, "-m", "zotctl.cli", *words, "--quiet", "--output", "jsonl"])
+
+
+@contextmanager
+def _on_bucket(folder: Path) -> Iterator[far.Store]:
+    """An object store that the environment names."""
+    store, before = far.Store(folder, 0), dict(os.environ)
+    os.environ.update(store.environ(far=False))
+    try:
+        yield store
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        store.close()
+
+
+def _counted(store: far.Store, words: list[str]) -> Spent:
+    before = store.requests().total()
+    spent = _run(words)
+    return replace(spent, requests=store.requests().total() - before)
 
 
 # -- command line -------------------------------------------------------------------------------
@@ -194,6 +234,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("jobs", nargs="*", help="names or patterns such as 'gc*' (all)")
     parser.add_argument("--store", action="append", default=[], metavar="BLOBS/REPOSITORIES",
                         help="may be repeated (100000/10 and 1000000/10)")  # fmt: skip
+    parser.add_argument("--bucket", action="store_true", help="on a bucket of versitygw")
     parser.add_argument("--dir", type=Path, help="where the stores are made (a temporary directory)")
     parser.add_argument("--out", type=Path, help="write scale.json into this directory")
     parser.add_argument("--list", action="store_true", help="name the jobs and stop")
@@ -217,9 +258,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="scale-") as folder:
         machine = describe(Path(folder).resolve())
         for shape in stores:
-            for name, spent in measured(shape, Path(folder), chosen):
+            for name, spent in measured(shape, Path(folder), chosen, bucket=options.bucket):
                 taken.append({**vars(shape), "job": name, **vars(spent)})
                 figures = f"{spent.seconds:.1f} s, {spent.cpu:.1f} CPU-s, {spent.memory:.0f} MiB"
+                figures += f", {spent.requests:,} requests" if spent.requests else ""
                 print(f"{shape}: {name}: {figures}", flush=True)
                 if options.out:
                     options.out.mkdir(parents=True, exist_ok=True)
