@@ -262,17 +262,24 @@ def test_c5_bytes_that_were_written_again_spare(world: World) -> None:
     assert moment.done and world.has("a", STRAY)
 
 
-def test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone() -> None:
+@pytest.mark.parametrize("how", ["gone", "empty", "marked"])
+def test_c5_the_pools_copy_stays_when_that_of_the_repository_is_none_any_more(how: str) -> None:
     world, blobs = with_two_copies()
     plain = world.another(dedupe=False)
     world.rounds(1, plain)
     world.later()
 
-    def gone() -> None:
+    def lose() -> None:
         for digest in blobs:
-            world.memory.delete(keys.blob("a", digest))
+            own = keys.blob("a", digest)
+            if how == "gone":
+                world.memory.delete(own)
+            elif how == "empty":
+                world.memory.put(own, b"")
+            else:
+                bucket_of(world.another().roots[0]).damaged.mark(digest, world.memory.head(own))
 
-    moment = Meanwhile(world, "put", keys.INTENTS, gone)
+    moment = Meanwhile(world, "put", keys.INTENTS, lose)
     collect(plain)
     assert moment.done
     assert all(keys.shared(digest) in world.memory.stored for digest in blobs)

@@ -227,9 +227,32 @@ MUTANTS = [
         "I5",
         "the copy that stays is looked at",
         "jobs/bucket/deletion.py",
-        "            and all(self._context.head(copy) is not None for copy in copies)\n",
+        "            and all(self._is_whole(copy, each.digest) for copy in copies)\n",
         "",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone",
+        "tests/jobs/test_gc_bucket_rechecks.py"
+        "::test_c5_the_pools_copy_stays_when_that_of_the_repository_is_none_any_more[gone]",
+    ),
+    Mutant(
+        "kept-copies-marked-meanwhile",
+        kinds.LOOKED_AT_AGAIN,
+        "I5",
+        "the copy that stays is not one that a scrub has marked since the run began",
+        "jobs/bucket/deletion.py",
+        "            self._protocol.damaged.refresh(now=True)",
+        "            pass",
+        "tests/jobs/test_gc_bucket_rechecks.py"
+        "::test_c5_the_pools_copy_stays_when_that_of_the_repository_is_none_any_more[marked]",
+    ),
+    Mutant(
+        "kept-copies-may-be-stubs",
+        kinds.LOOKED_AT_AGAIN,
+        "I5",
+        "the copy that stays is not an empty object",
+        "jobs/bucket/deletion.py",
+        "not (is_stub(digest, found.size) or self._protocol.damaged.has(digest, found))",
+        "not self._protocol.damaged.has(digest, found)",
+        "tests/jobs/test_gc_bucket_rechecks.py"
+        "::test_c5_the_pools_copy_stays_when_that_of_the_repository_is_none_any_more[empty]",
     ),
     Mutant(
         "same-by-etag",
@@ -385,7 +408,7 @@ MUTANTS = [
         "jobs/bucket/eligibility.py",
         "if shared or digest not in own:",
         "if True:",
-        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_the_pools_copy_stays_when_that_of_the_repository_has_gone",
+        "tests/jobs/test_gc_bucket_rechecks.py::test_c5_the_pools_copy_stays_when_that_of_the_repository_is_none_any_more[gone]",
     ),
     Mutant(
         "seen-latest",

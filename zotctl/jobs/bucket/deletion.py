@@ -23,7 +23,7 @@ from zotctl.errors import (
 )
 from zotctl.jobs.bucket.looks import look_at
 from zotctl.jobs.reachable import ReachableBlobs
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, is_stub
 from zotctl.storage import keys
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S
 from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
@@ -174,6 +174,8 @@ class Deletion:
             [(keys.reservation(each.digest, each.name), each.digest) for each in own]
             + [(each.blob.key, each.digest) for each in own if each.blob is not None],
         )
+        if any(each.kept for each in self._left):
+            self._protocol.damaged.refresh(now=True)
         looks = self._context.each([partial(self._is_as_it_was, each, seen) for each in self._left])
         self._left = [each for each, same in zip(self._left, looks, strict=True) if same]
 
@@ -193,8 +195,13 @@ class Deletion:
         return (
             now.keys() == then.keys()
             and _same(seen.get(each.blob.key) if each.name else self._context.head(each.blob.key), each.blob)
-            and all(self._context.head(copy) is not None for copy in copies)
+            and all(self._is_whole(copy, each.digest) for copy in copies)
         )
+
+    def _is_whole(self, key: str, digest: Digest) -> bool:
+        """Is there a copy that can do without the pool's?"""
+        found = self._context.head(key)
+        return found is not None and not (is_stub(digest, found.size) or self._protocol.damaged.has(digest, found))
 
     def execute(self, dated: float) -> None:
         """C6. Deletes reservations first: a crash then leaves an unreferenced blob, never a reservation that points
