@@ -20,6 +20,16 @@ MUTANTS = [
         TREE + "test_stubs_are_looked_for_anew_before_anything_is_deleted",
     ),
     Mutant(
+        "another-object-marked",
+        kinds.IDENTITY,
+        "I2",
+        "only the object that was hashed is marked, cleared or healed",
+        "storage/bucket/maintenance.py",
+        "return found if found is not None and same_file(info_of(found), info) else None",
+        "return found",
+        "tests/storage/test_bucket_gone.py::test_what_took_the_place_of_what_was_read_is_neither_marked_nor_healed[own]",
+    ),
+    Mutant(
         "marks-swept-by-an-old-list",
         kinds.OBJECTS,
         "I2",

@@ -20,6 +20,16 @@ def _in_bucket(name: str, guards: str, safeguard: str, file: str, old: str, new:
 
 
 MUTANTS = [
+    Mutant(
+        "swap-finished-through-a-link",
+        kinds.FOREIGN,
+        "I9",
+        "a swap is finished in no repository that is not ours to write",
+        "storage/local/protocol.py",
+        "        if self.indexes.is_missing(name) and self.owns(name):",
+        "        if self.indexes.is_missing(name):",
+        "tests/storage/test_storage_index_missing.py::test_i9_nobody_finishes_it_through_a_link",
+    ),
     _missing(
         "read-as-absent",
         "I4",

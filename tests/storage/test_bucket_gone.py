@@ -22,6 +22,7 @@ from zotctl.storage import Store, keys, repository
 from zotctl.storage.bucket import blobs as blobs_module
 from zotctl.storage.bucket.damage import MARKS_LIST_INTERVAL_S
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.root import Root
 
 BELIEVED = 30.0
@@ -376,6 +377,22 @@ def test_a_mark_that_another_process_has_made_meanwhile_is_not_swept(servers: Se
     servers.memory.put(servers.place, BODY)
     root(scrubbing).maintenance.sweep(0)
     assert list(bucket.damaged.marks()) == []
+
+
+def test_what_took_the_place_of_what_was_read_is_neither_marked_nor_healed(servers: Servers) -> None:
+    """A push has brought it since."""
+    maintenance, key = root(servers.other).maintenance, keys.blob("a", LAYER)
+    held = list[HeldFile]()
+    for _ in range(2):
+        servers.clock.at += 5
+        servers.memory.put(servers.place, BODY)
+        with root(servers.server()).driver.open(key) as reader:
+            held.append(HeldFile(reader))
+    assert not maintenance.mark("a", LAYER, held[0])
+    assert maintenance.heal("a", LAYER, held[0], [b"is never read"]) == []
+    assert maintenance.mark("a", LAYER, held[1])
+    assert not maintenance.clear("a", LAYER, held[0])
+    assert maintenance.clear("a", LAYER, held[1])
 
 
 def test_a_mark_is_about_the_bytes_that_were_written_once(servers: Servers) -> None:

@@ -159,6 +159,21 @@ def test_i4_a_reader_gets_503_and_its_server_finishes_it(root: Path, caplog: pyt
     assert "index.json was missing, since a commit was cut short" in caplog.text
 
 
+def test_i9_nobody_finishes_it_through_a_link(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What lies there is another store's, or a tool's own."""
+    cut(root)
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "a"
+    (root / "a").rename(elsewhere)
+    (root / "a").symlink_to(elsewhere)
+    before = sorted(path.name for path in elsewhere.iterdir())
+    store = another(root)
+    with pytest.raises(NotYetReadable):
+        store.repository("a")
+    store.maintain()
+    run_gc(another(root))
+    assert sorted(path.name for path in elsewhere.iterdir()) == before
+
+
 def test_i4_a_reader_waits_for_the_second_request(root: Path) -> None:
     cut(root)
     (swap,) = (root / "a").glob(f"{keys.INDEX_TEMP_PREFIX}*")
