@@ -11,7 +11,7 @@ from tests import images
 from tests.faults import FailOn, Faults, Meanwhile, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
-from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NotFound, ReadOnlyStorage
+from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NoSpace, NotFound, ReadOnlyStorage
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import list_trash, restore
 from zotctl.jobs.run import Run
@@ -74,6 +74,17 @@ def test_what_was_restored_is_trashed_again_in_the_same_run(place: Place) -> Non
     move_to_trash(place, "20200101T000000-run")
     assert not place.lies(STRAY)
     assert len(place.in_trash()) == 1
+
+
+def test_what_made_room_for_a_new_index_stays_in_the_trash(place: Place) -> None:
+    """On a full disk the run moves it there first, and comes to it again once the rows are dropped."""
+    push_image(place.store, "a", "v1")
+    push_image(place.store, "a", seed="untagged")
+    place.stray()
+    place.wait(2)
+    full = FailOn(place.driver, "create", 1, NoSpace("full"), lambda key: key.startswith("a/.index.json"))
+    assert place.collect(place.open(full)).summary["dropped"] == 1 and full.left <= 0
+    assert place.store.repository("a").blob(STRAY) == 5
 
 
 def test_every_run_is_looked_into(place: Place) -> None:

@@ -74,6 +74,16 @@ MUTANTS = [
         "tests/jobs/test_gc_trash.py::test_what_was_restored_is_trashed_again_in_the_same_run",
     ),
     Mutant(
+        "trash-over-the-only-name",
+        kinds.RESTORES,
+        "I6",
+        "what a run has moved before stays in the trash, be it asked to move it again",
+        "storage/local/trash.py",
+        "            if self._context.stat(blob) is None:\n                continue",
+        "            if False:\n                continue",
+        "tests/jobs/test_gc_trash.py::test_what_made_room_for_a_new_index_stays_in_the_trash",
+    ),
+    Mutant(
         "delete-needs-space",
         kinds.RESTORES,
         "I11",

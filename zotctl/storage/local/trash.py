@@ -92,12 +92,14 @@ class Trash:
             self._context.with_room(partial(self._context.make_dirs, folder))
         moved = []
         for digest in digests:
-            kept = keys.trashed(run, held.name, digest)
+            blob, kept = keys.blob(held.name, digest), keys.trashed(run, held.name, digest)
+            if self._context.stat(blob) is None:
+                continue  # what lies there may be all that is left of it, as of what this run has moved before
             # Lying there already, restored and trashed again: a rename of two names of one inode would do
             # nothing. While the blob has its own name, the other is not needed.
             self._context.discard(kept)
             with suppress(NotFound):
-                self._context.driver.rename(keys.blob(held.name, digest), kept)
+                self._context.driver.rename(blob, kept)
                 moved.append(digest)
         return moved
 
