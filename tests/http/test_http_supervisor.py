@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from zotctl.config import Config, HttpConfig, MetricsConfig, RootConfig, ScrubConfig, StorageConfig
-from zotctl.errors import NameInvalid, ZotctlError
+from zotctl.errors import NameInvalid, Unavailable, ZotctlError
 from zotctl.http import sockets, supervisor, worker
 from zotctl.http.job_process import FIRST_WITHIN_S, first_wait
 from zotctl.http.supervisor import BACK_OFF_S, STEADY_S, Supervisor
@@ -26,11 +28,12 @@ FIRST_PID = 1 << 40
 
 class Family:
     """A supervisor whose children are forked by nobody. `killed`: the signals that they were sent, in their order;
-    `jobs`: the processes for the jobs; `remembered`: how often the roots were."""
+    `jobs`: the processes for the jobs; `remembered`: how often the roots were; `full`: no process can be forked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, config: Config, *, rebinds: bool = True) -> None:
         self.at, self.killed, self.remembered = 1000.0, list[tuple[int, int]](), 0
         self.announced, self.forked, self.jobs = 0, list[int](), list[int]()
+        self.full, self.piped = False, list[int]()
         self._pipes, self._ends, self._ready = list[tuple[int, int]](), dict[int, int](), dict[int, int]()
         self.fresh: Config | None = None
         pipe = os.pipe
@@ -38,6 +41,7 @@ class Family:
 
         def piped() -> tuple[int, int]:
             self._pipes.append(pipe())
+            self.piped += self._pipes[-1]
             return self._pipes[-1]
 
         def remember(storage: StorageConfig) -> None:
@@ -64,6 +68,9 @@ class Family:
         return self.fresh or config
 
     def _fork(self) -> int:
+        if self.full:
+            self._pipes.clear()
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         pid = FIRST_PID + len(self.forked) + len(self.jobs)
         if len(self._pipes) == 2:
             self.forked.append(pid)
@@ -77,7 +84,12 @@ class Family:
         return (pid, self._ends.pop(pid)) if pid in self._ends else (0, 0)
 
     def turn(self) -> None:
+        self.piped.clear()
         self.running._turn()
+
+    def left_pipes(self) -> list[int]:
+        """The ends of pipes that the last turn made and left open."""
+        return [end for end in self.piped if os.path.exists(f"/proc/self/fd/{end}")]
 
     def sleep(self) -> float:
         """What the parent does of itself: for how long it sleeps, and then a turn."""
@@ -195,6 +207,34 @@ def test_a_port_that_another_program_has_taken_is_tried_again(made: Made, monkey
     assert len(family.forked) == 2
 
 
+def test_a_worker_that_can_not_be_forked_is_tried_again(made: Made) -> None:
+    """Whoever uses up the processes of a user or a container ends no server."""
+    family = serving(made(metrics=True))
+    slot, counters = family.running.slots[0], family.running.counters
+    assert counters is not None
+    free = len(counters._free)
+    family.full = True
+    family.ends(family.forked[0])
+    family.sleep()
+    assert family.left_pipes() == [] and len(counters._free) == free + 1
+    assert slot.child is None and slot.sock is None, "no client waits in a queue without a worker"
+    family.full = False
+    assert family.sleep() > BACK_OFF_S[-1] - 1
+    family.serves(family.forked[-1])
+    assert slot.child is not None and slot.child.pid == family.forked[-1] and slot.sock is not None
+
+
+def test_a_server_whose_workers_can_not_all_be_forked_ends(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = made(workers=2)
+    monkeypatch.setattr(supervisor, "_caught_signals", lambda: nullcontext(family.running.wakeup))
+    monkeypatch.setattr(worker, "settle_memory", lambda: None)
+    family.full = True
+    for pid in family.forked:
+        family.dies(pid)
+    with pytest.raises(Unavailable, match="no process can be started"):
+        family.running.run()
+
+
 def test_a_worker_that_does_not_get_ready_is_killed_and_replaced(made: Made) -> None:
     family = serving(made())
     family.ends(family.forked[-1])
@@ -280,6 +320,16 @@ def test_after_a_worker_that_can_not_start_no_other_is_replaced(made: Made) -> N
     assert len(family.forked) == 4, "and the next signal is obeyed"
     family.serves(family.forked[3])
     assert family.killed == [(family.forked[0], worker.REPLACED)]
+
+
+def test_a_worker_whose_next_one_can_not_be_forked_stays(made: Made) -> None:
+    family = serving(made(workers=2))
+    family.full = True
+    family.gets(signal.SIGHUP)
+    assert family.left_pipes() == [] and family.killed == [] and len(family.forked) == 2
+    family.full = False
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 3, "the next reload is not kept waiting"
 
 
 def test_a_signal_to_reload_while_the_first_workers_start_is_obeyed_afterwards(made: Made) -> None:
@@ -406,3 +456,24 @@ def test_jobs_go_by_the_new_configuration(made: Made) -> None:
     assert (family.jobs[0], signal.SIGTERM) in family.killed
     family.ends(family.jobs[0], 0)
     assert len(family.jobs) == 2
+
+
+def test_jobs_whose_process_can_not_be_forked_are_tried_again(made: Made) -> None:
+    """It is forked for each run, at any moment of a server that has been serving for months."""
+    family = serving(made(gc=True))
+    family.full = True
+    family.sleep()
+    assert family.left_pipes() == [] and family.jobs == [] and family.running.keeper is None
+    family.full = False
+    assert family.sleep() > BACK_OFF_S[-1] - 1
+    assert len(family.jobs) == 1
+
+
+def test_jobs_that_a_reload_ends_while_they_start_are_begun_at_once(
+    made: Made, caplog: pytest.LogCaptureFixture
+) -> None:
+    family = serving(made(gc=True))
+    family.sleep()
+    family.gets(signal.SIGHUP)
+    family.ends(family.jobs[0], signal.SIGTERM)
+    assert len(family.jobs) == 2 and caplog.text == ""

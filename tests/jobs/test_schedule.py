@@ -81,6 +81,16 @@ def test_a_job_ends_when_the_server_does() -> None:
         made.run()
 
 
+@pytest.mark.parametrize("interval", [0.0, 7.0])
+def test_a_job_that_was_stopped_stays_due(interval: float) -> None:
+    """Also one that runs once: whoever ends only the process for the jobs does not end the jobs."""
+    place, told = Place(), [False, True, True]
+    made = Schedule(Config(), place.store, lambda seconds: told.pop(0))
+    made._tasks = [Task("gc", place.store.roots[0], interval, lambda run: run.check())]
+    made.run()
+    assert told == [] and list(made.due().values()) == [0.0]
+
+
 def test_a_schedule_goes_on_by_the_plan_of_the_one_before() -> None:
     place, waits = Place(), list[float]()
     root = place.store.roots[0]

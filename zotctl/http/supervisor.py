@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 from zotctl import __version__, logs
 from zotctl.auth.logins import Logins
 from zotctl.config import Config, HttpConfig, open_to_all, reload_config
-from zotctl.errors import ZotctlError
+from zotctl.errors import Unavailable, ZotctlError
 from zotctl.http import counters, job_process, routes, sockets, systemd, tls, worker
 from zotctl.http.counters import StatusBoard
 from zotctl.http.ratelimit import SharedRates
@@ -178,8 +179,12 @@ class Supervisor:
         worker.settle_memory()
         with _caught_signals() as wakeup:
             self.wakeup = wakeup
-            for slot in self.slots:
-                slot.child = self._fork(slot)
+            try:
+                for slot in self.slots:
+                    slot.child = self._fork(slot)
+            except Unavailable as error:
+                self.failed = error
+                self._stop(now=True)
             while not (self.stopping and not self._children()):
                 self._turn()
         if self.failed is not None:
@@ -306,7 +311,10 @@ class Supervisor:
         while self.restarting:
             slot = self.restarting.pop(0)
             if slot.sock is not None and slot.retry_at is None:
-                slot.successor = self._fork(slot)
+                try:
+                    slot.successor = self._fork(slot)
+                except Unavailable as error:
+                    self._keep(error)
                 return
         remember_roots(self.config.storage)
         log.info("all workers serve the configuration as it is now")
@@ -392,9 +400,12 @@ class Supervisor:
             return
         if slot.child is None:
             self._replace(slot, child, code)
+            self._restarted()
         else:
-            reason = worker.failure(child.report).message
-            log.error("the new worker could not start, the old one stays: %s", reason)
+            self._keep(worker.failure(child.report))
+
+    def _keep(self, error: ZotctlError) -> None:
+        log.error("the new worker could not start, the old one stays: %s", error.message)
         self._restarted()
 
     def _replace(self, slot: Slot, child: Child, code: int) -> None:
@@ -408,21 +419,25 @@ class Supervisor:
         slot.failures = slot.failures + 1 if lasted < STEADY_S else 0
         wait = BACK_OFF_S[min(slot.failures, len(BACK_OFF_S) - 1)]
         log.error("worker %d ended (%s); the next one starts in %g s", child.pid, why, wait)
-        if wait and slot.sock is not None and self.rebinds:
-            # No client must wait in the queue of a socket without a worker.
+        if wait:
+            self._close_queue(slot)
+        slot.retry_at = time.monotonic() + wait
+
+    def _close_queue(self, slot: Slot) -> None:
+        """No client must wait in the queue of a socket without a worker."""
+        if slot.sock is not None and self.rebinds:
             slot.sock.close()
             slot.sock = None
-        slot.retry_at = time.monotonic() + wait
 
     def _respawn(self, slot: Slot) -> None:
         slot.retry_at = None
         try:
             slot.sock = slot.sock or sockets.again(self.address)
+            slot.child = self._fork(slot)
         except ZotctlError as error:
             log.error("%s", error.message)
+            self._close_queue(slot)
             slot.retry_at = time.monotonic() + BACK_OFF_S[-1]
-            return
-        slot.child = self._fork(slot)
 
     # -- the jobs --------------------------------------------------------------------------------
 
@@ -436,13 +451,16 @@ class Supervisor:
 
     def _start_keeper(self) -> None:
         self.keeper_at = None
-        life_end, life = os.pipe()
         board = self._measuring()
-        with _signals_held():
-            pid = os.fork()
-            if pid == 0:
-                counted = board.jobs if board is not None else None
-                self._become(lambda: job_process.main(self.config, life_end, self.plan, counted), None, (life,))
+        try:
+            with _pipes(1) as ((life_end, life),), _signals_held():
+                pid = os.fork()
+                if pid == 0:
+                    counted = board.jobs if board is not None else None
+                    self._become(lambda: job_process.main(self.config, life_end, self.plan, counted), None, (life,))
+        except Unavailable as error:
+            self._keeper_waits(error.message)
+            return
         os.close(life_end)
         self.keeper = Child(pid, None, life, time.monotonic())
 
@@ -450,23 +468,31 @@ class Supervisor:
         self.keeper = None
         if self.stopping or not job_process.is_wanted(self.config):
             return
+        if code not in (0, -signal.SIGTERM):  # it does not catch the signal from its first moment on
+            self._keeper_waits(f"it ended ({code})")
+            return
         due = self.plan.next_due()
-        if code:
-            wait = BACK_OFF_S[-1]
-            log.error("the process for gc and scrub ended (%d); the next one starts in %g s", code, wait)
-            due = time.monotonic() + wait
         self.keeper_at = due if due < math.inf else None
 
+    def _keeper_waits(self, why: str) -> None:
+        wait = BACK_OFF_S[-1]
+        log.error("the process for gc and scrub starts in %g s: %s", wait, why)
+        self.keeper_at = time.monotonic() + wait
+
     def _fork(self, slot: Slot) -> Child:
-        ours, theirs = os.pipe()
-        life_end, life = os.pipe()
+        """A worker that starts. Raises Unavailable."""
         board = self._measuring()
         row = board.take() if board is not None else None
-        with _signals_held():
-            pid = os.fork()
-            if pid == 0:
-                ties = worker.Ties(theirs, life_end, board, row, self.rates, self.uploads)
-                self._become(lambda: self._work(slot, ties), slot, (ours, life))
+        try:
+            with _pipes(2) as ((ours, theirs), (life_end, life)), _signals_held():
+                pid = os.fork()
+                if pid == 0:
+                    ties = worker.Ties(theirs, life_end, board, row, self.rates, self.uploads)
+                    self._become(lambda: self._work(slot, ties), slot, (ours, life))
+        except Unavailable:
+            if board is not None and row is not None:
+                board.give_back(row)
+            raise
         os.close(theirs)
         os.close(life_end)
         now = time.monotonic()
@@ -543,6 +569,21 @@ def _caught_signals() -> Iterator[socket.socket]:
             signal.signal(number, handler)
         read.close()
         write.close()
+
+
+@contextmanager
+def _pipes(count: int) -> Iterator[list[tuple[int, int]]]:
+    """Pipes for a fork. Raises Unavailable, and leaves none, when the system has no room for them or for the process:
+    a moment later it may, and the others still serve."""
+    made: list[tuple[int, int]] = []
+    try:
+        for _ in range(count):
+            made.append(os.pipe())
+        yield made
+    except OSError as error:
+        for descriptor in chain(*made):
+            os.close(descriptor)
+        raise Unavailable(f"no process can be started: {error.strerror}") from error
 
 
 @contextmanager

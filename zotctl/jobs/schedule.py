@@ -96,9 +96,10 @@ class Schedule:
             task.due = now + RETRY_EVERY_S
             return
         report = self._do(task)
-        held = report is not None and 11 in report.codes
+        if report is None:
+            return  # it stays due, for the next process
         interval = task.interval or math.inf
-        task.due = self._clock.elapsed() + (min(RETRY_EVERY_S, interval) if held else interval)
+        task.due = self._clock.elapsed() + (min(RETRY_EVERY_S, interval) if 11 in report.codes else interval)
 
     def _do(self, task: Task) -> Report | None:
         run = Run(task.name, self._store, roots=[task.root], rate=task.rate, pause=self._pause, sink=_NoItems())
