@@ -24,6 +24,8 @@ from tests.http.serving import WITHOUT_JOBS, Server, digest, push_blob, serving,
 from zotctl.config import Config, HttpConfig, RootConfig, StorageConfig
 from zotctl.http import sockets, supervisor, worker
 from zotctl.http.counters import Status
+from zotctl.http.listener import Listener
+from zotctl.http.protocol import Connection
 from zotctl.http.service import Service
 from zotctl.http.supervisor import Child, Slot, Supervisor
 from zotctl.storage import Store
@@ -136,8 +138,9 @@ def test_a_connection_that_a_stopping_worker_took_at_the_last_moment_is_answered
 
     async def stop() -> bytes:
         service = Service(cast(Store, SimpleNamespace(nonblocking=True)), HttpConfig())
-        server = await asyncio.get_running_loop().create_server(service.connect, sock=sock)
-        await worker._Worker(Config(), sock, worker.Ties(0, 0), cast(Status, None))._shut_down(service, server)
+        sock.setblocking(False)
+        listener = Listener(service, sock)
+        await worker._Worker(Config(), sock, worker.Ties(0, 0), cast(Status, None))._shut_down(service, listener)
         service.close()
         with clients[0]:
             clients[0].settimeout(5)
@@ -527,3 +530,55 @@ def test_the_soft_limit_of_open_files_limits_no_connections(tmp_path: Path) -> N
             assert resource.prlimit(server.workers()[0], resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_connections_leave_descriptors_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soft and hard limit are with `ulimit -n 1024`."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert sockets.most_connections() == (1024 - sockets.OTHER_FILES) // 2
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20, 20))
+    assert sockets.most_connections() == sockets.FEWEST_CONNECTIONS
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert sockets.most_connections() == sys.maxsize
+
+
+def test_where_descriptors_are_few_clients_take_turns(caplog: pytest.LogCaptureFixture) -> None:
+    """None is refused, and a client that keeps its connection doesn't keep it from others."""
+    open_at_once: list[int] = []
+
+    class Watched(set[Connection]):
+        def add(self, one: Connection) -> None:
+            super().add(one)
+            open_at_once.append(len(self))
+
+    async def ask(place: tuple[str, int], sent: list[int]) -> bytes:
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+        await writer.drain()
+        sent.append(1)
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"connection: close" in head.lower():
+            await reader.read()
+        writer.close()
+        return head
+
+    async def serve() -> list[bytes]:
+        (sock,) = sockets.listen(sockets.resolve("127.0.0.1", 0), 1)
+        service = Service(cast(Store, SimpleNamespace(nonblocking=True)), HttpConfig())
+        service.most_connections = 3
+        service.connections = Watched()
+        sent: list[int] = []
+        asking = asyncio.gather(*(ask(sock.getsockname(), sent) for _ in range(10)))
+        while len(sent) < 10:
+            await asyncio.sleep(0)
+        listener = Listener(service, sock)
+        heads = await asking
+        listener.close()
+        service.close()
+        return heads
+
+    heads = asyncio.run(serve())
+    assert all(head.startswith(b"HTTP/1.1 200 ") for head in heads)
+    assert any(b"connection: close" in head.lower() for head in heads)
+    assert max(open_at_once) == 3
+    assert "connections have to wait: 3 are open" in caplog.text

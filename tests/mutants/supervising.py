@@ -13,6 +13,11 @@ def _family(name: str, safeguard: str, old: str, new: str, test: str) -> Mutant:
     return Mutant(f"family-{name}", kinds.WIRE, "I10", safeguard, file, old, new, FAMILY + test)
 
 
+def _few(name: str, safeguard: str, file: str, old: str, new: str) -> Mutant:
+    test = "tests/http/test_http_workers.py::test_where_descriptors_are_few_clients_take_turns"
+    return Mutant(f"few-descriptors-{name}", kinds.WIRE, "I10", safeguard, file, old, new, test)
+
+
 MUTANTS = [
     _family(
         "pauses-beyond-the-last",
@@ -245,5 +250,26 @@ MUTANTS = [
         "                while child.ready is not None:\n                    self._heard_from(child)\n",
         "",
         "test_why_the_first_worker_can_not_start_is_told",
+    ),
+    _few(
+        "taken",
+        "a worker takes no more connections than leave descriptors for files",
+        "http/listener.py",
+        "if len(self._service.connections) + self.beginning >= most:",
+        "if False:",
+    ),
+    _few(
+        "kept",
+        "a client that keeps its connection doesn't keep it from others that wait",
+        "http/service.py",
+        "answer.close or self.draining or self._full or last",
+        "answer.close or self.draining or last",
+    ),
+    _few(
+        "kept-by-reads",
+        "nor by reads that are answered at once",
+        "http/service.py",
+        "if self.draining or self._full or not self.store.nonblocking",
+        "if self.draining or not self.store.nonblocking",
     ),
 ]

@@ -27,6 +27,7 @@ from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.ratelimit import Limits, SharedRates
 from zotctl.http.request import Request
 from zotctl.http.rounds import Rounds
+from zotctl.http.sockets import most_connections
 from zotctl.http.uploadlimit import SharedUploads, UploadHolds
 from zotctl.storage import Quotas, Store, WouldBlock
 
@@ -66,6 +67,7 @@ class Service:
         """`scrubs_every`: seconds in which the jobs of this server hash everything; None: they don't."""
         self.store, self.config = store, config
         self.connections: set[Connection] = set()
+        self.most_connections = most_connections()
         self.buffers = ReceiveBuffers()
         self.patience = {
             Wait.NEXT: config.idle_timeout,
@@ -142,6 +144,11 @@ class Service:
         """For asyncio: the protocol of a new connection."""
         return Connection(self)
 
+    @property
+    def _full(self) -> bool:
+        """Do others wait for a connection? Then it is their turn after an answer."""
+        return len(self.connections) >= self.most_connections
+
     def answer_now(self, request: Request) -> bool:
         """Answer a GET, a HEAD, or a POST that begins an upload without a task: most requests, at half the cost.
 
@@ -151,7 +158,7 @@ class Service:
         self._count(request)
         if request.method not in ("GET", "HEAD", "POST") or not request.keep_alive or request.connection.at_end:
             return False
-        if self.draining or not self.store.nonblocking or "expect" in request.headers:
+        if self.draining or self._full or not self.store.nonblocking or "expect" in request.headers:
             return False
         started = self._loop.time() if self.access.enabled else 0.0
         try:
@@ -188,7 +195,7 @@ class Service:
             answer = request.begun or await self._answer(request)
             connection = request.connection
             last = not request.keep_alive or connection.at_end or connection.rest_refused
-            answer.close = answer.close or self.draining or last or not _settled(request)
+            answer.close = answer.close or self.draining or self._full or last or not _settled(request)
             answer = await self._send(request, answer)
         except (ConnectionError, TimeoutError):
             answer = _gone()

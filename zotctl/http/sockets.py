@@ -10,6 +10,7 @@ import errno
 import math
 import resource
 import socket
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 from zotctl.config import is_loopback
 from zotctl.errors import ConfigError, ZotctlError
 
+OTHER_FILES = 128
+"""Open files that belong to no connection: of threads that look something up or commit, and of the process itself."""
+FEWEST_CONNECTIONS = 8
 BACKLOG_CONNECTIONS = 1024
 """That wait in the kernel for a worker."""
 _C_INT = (1 << 31) - 1
@@ -115,6 +119,12 @@ def allow_all_files() -> None:
     with suppress(OSError, ValueError):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def most_connections() -> int:
+    """That this process can have, and a file for each of them."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(FEWEST_CONNECTIONS, (files - OTHER_FILES) // 2)
 
 
 def _start(sock: socket.socket) -> None:

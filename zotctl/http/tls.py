@@ -7,7 +7,6 @@ of a connection is looked at before anything is read.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import socket
@@ -18,17 +17,13 @@ from collections.abc import Callable
 from zotctl.config import TlsConfig
 from zotctl.errors import ConfigError, about_file
 from zotctl.http.errors import malformed
+from zotctl.http.listener import Listener
 from zotctl.http.service import Service
 
 log = logging.getLogger("zotctl.http")
 
-CONNECTIONS_AT_ONCE = 100
-"""That are taken from the socket before others have their turn."""
-FULL_PAUSE_S = 1.0
-"""For which no connection is taken when there are no more descriptors."""
 _HANDSHAKE = b"\x16"
 """The content type of the first record of TLS (RFC 8446, section 5.1)."""
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def context(config: TlsConfig | None) -> ssl.SSLContext | None:
@@ -123,55 +118,30 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-class TlsListener:
-    """Takes the connections of a socket, in the event loop: `close` ends that, `drop` also what came of it so far."""
+class TlsListener(Listener):
+    """A connection begins once its first byte has come."""
 
     def __init__(self, service: Service, certificates: Certificates, sock: socket.socket) -> None:
-        self._service, self._certificates, self._sock = service, certificates, sock
-        self._loop = asyncio.get_running_loop()
+        self._certificates = certificates
         self._new: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._start()
-
-    def _start(self) -> None:
-        if self._sock.fileno() >= 0:
-            self._loop.add_reader(self._sock, self._accept)
+        super().__init__(service, sock)
 
     @property
     def beginning(self) -> int:
-        """Connections that were taken and whose handshake is not done: the service does not know them yet."""
+        """Also those whose handshake is not done."""
         return len(self._new) + len(self._tasks)
 
-    def close(self) -> None:
-        """Take no more connections."""
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
-
     def drop(self) -> None:
-        """Cut off those that are still beginning."""
-        for task in self._tasks:
-            task.cancel()
+        """Also those that have sent nothing."""
+        super().drop()
         for connection in list(self._new):
             self._forget(connection)
             connection.close()
 
-    def _accept(self) -> None:
-        for _ in range(CONNECTIONS_AT_ONCE):
-            try:
-                connection, _address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _NO_DESCRIPTORS:
-                    raise
-                log.error("no connection can be taken: %s", error.strerror)
-                self._loop.remove_reader(self._sock)
-                self._loop.call_later(FULL_PAUSE_S, self._start)
-                return
-            connection.setblocking(False)
-            patience = self._service.config.header_timeout
-            self._new[connection] = self._loop.call_later(patience, self._give_up, connection)
-            self._loop.add_reader(connection, self._begin, connection)
+    def _take(self, connection: socket.socket) -> None:
+        patience = self._service.config.header_timeout
+        self._new[connection] = self._loop.call_later(patience, self._give_up, connection)
+        self._loop.add_reader(connection, self._begin, connection)
 
     def _forget(self, connection: socket.socket) -> None:
         self._loop.remove_reader(connection)
@@ -193,11 +163,9 @@ class TlsListener:
         if not first:
             connection.close()
             return
-        task = self._loop.create_task(self._connect(connection, encrypted=first == _HANDSHAKE))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin_task(self._connect_by(connection, encrypted=first == _HANDSHAKE))
 
-    async def _connect(self, connection: socket.socket, *, encrypted: bool) -> None:
+    async def _connect_by(self, connection: socket.socket, *, encrypted: bool) -> None:
         try:
             if encrypted:
                 await self._loop.connect_accepted_socket(

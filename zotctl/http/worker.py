@@ -22,10 +22,11 @@ from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http import tls
 from zotctl.http.counters import SharedCounters, Status
+from zotctl.http.listener import Listener
 from zotctl.http.protocol import LOOK_S
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
-from zotctl.http.sockets import BACKLOG_CONNECTIONS, give_up_after
+from zotctl.http.sockets import give_up_after
 from zotctl.http.uploadlimit import SharedUploads
 from zotctl.oci.codec import load_json
 from zotctl.storage import Store, open_store
@@ -113,17 +114,17 @@ class _Worker:
         store = open_store(self._config.storage, serving=True)
         service = self._service(store)
         give_up_after(self._sock, self._config.http.write_timeout + KERNEL_PATIENCE_S)
-        server: asyncio.Server | tls.TlsListener
-        if certificates is not None:
-            server = tls.TlsListener(service, certificates, self._sock)
-        else:
-            server = await loop.create_server(service.connect, sock=self._sock, backlog=BACKLOG_CONNECTIONS)
+        listener = (
+            Listener(service, self._sock)
+            if certificates is None
+            else tls.TlsListener(service, certificates, self._sock)
+        )
         tick = asyncio.create_task(self._tick(service))
         maintenance = asyncio.create_task(self._maintain(service, certificates))
         _tell(self._ties, READY)
         os.close(self._ties.ready)
         await self._stop.wait()
-        await self._shut_down(service, server)
+        await self._shut_down(service, listener)
         tick.cancel()
         await asyncio.wait([maintenance], timeout=CLEAN_UP_TIMEOUT_S)
         service.close()
@@ -182,31 +183,26 @@ class _Worker:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    async def _shut_down(self, service: Service, server: asyncio.Server | tls.TlsListener) -> None:
+    async def _shut_down(self, service: Service, listener: Listener) -> None:
         service.draining = True
         service.gate.refuse_waiting()
         await _one_more_turn()
-        # asyncio loses a connection that it has accepted when the server is closed before its next turn.
-        asyncio.get_running_loop().remove_reader(self._sock)
-        await _one_more_turn()
-        server.close()
-        await self._farewell(service, server)
+        listener.close()
+        await self._farewell(service, listener)
         if service.in_flight:
             await self._drain(service)
         await _cut_off(service)
 
-    async def _farewell(self, service: Service, server: asyncio.Server | tls.TlsListener) -> None:
+    async def _farewell(self, service: Service, listener: Listener) -> None:
         """The answer to a last request says that the connection ends. Who sends none is cut off."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        listener = server if isinstance(server, tls.TlsListener) else None
-        while len(service.connections) > service.in_flight or (listener is not None and listener.beginning):
+        while len(service.connections) > service.in_flight or listener.beginning:
             if loop.time() - began > min(self._farewell_s, self._config.http.drain) or self._now.is_set():
                 break
             await asyncio.sleep(0.02)
         await _one_more_turn()  # where this process got no time, requests have come meanwhile
-        if listener is not None:
-            listener.drop()
+        listener.drop()
         for connection in list(service.connections):
             if connection.idle:
                 connection.close()
