@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import platform
 import random
@@ -43,6 +44,7 @@ from zotctl.http.body import (
     BATCH_BYTES,
     LEAST_BUFFER_BYTES,
     SCRATCH_BYTES,
+    SMALL_CHUNK_BYTES,
     Body,
     ChunkedBody,
     ClientGone,
@@ -336,7 +338,7 @@ def test_a_body_is_not_waited_for_when_the_client_was_gone_before(made: Callable
     """The reader may begin after the connection was lost."""
 
     async def run() -> None:
-        body = made(SimpleNamespace(await_body=lambda: None, await_nothing=lambda: None))
+        body = made(_Reading())
         body.fail(ClientGone("gone"))
         async with asyncio.timeout(5):
             with pytest.raises(ClientGone):
@@ -418,12 +420,85 @@ def test_of_many_clients_each_has_small_buffers(behind_the_head: int) -> None:
     asyncio.run(run())
 
 
-def test_what_a_body_has_is_given_back_whatever_becomes_of_its_task() -> None:
+def test_of_many_clients_that_send_chunks_each_has_little_waiting() -> None:
+    """Docker pushes in chunks. The reader gets what waits, whatever it asked for."""
+
+    async def run() -> None:
+        connection = _Reading()
+        connection.buffers.lent = ALL_BUFFERS_BYTES  # by others
+        wanted, got = random.Random(1).randbytes(BATCH_BYTES + 3), b""
+        body, rest = ChunkedBody(cast(Any, connection)), b"%x\r\n%s\r\n0\r\n\r\n" % (len(wanted), wanted)
+        while True:
+            reading = asyncio.create_task(body.batch(BATCH_BYTES))
+            await asyncio.sleep(0)
+            while not reading.done() and not connection.held and not body.complete:
+                body.feed(rest[:LEAST_BUFFER_BYTES])
+                rest = rest[LEAST_BUFFER_BYTES:]
+                await asyncio.sleep(0)
+            pieces = await asyncio.wait_for(reading, 10)
+            assert sum(map(len, pieces)) < 2 * LEAST_BUFFER_BYTES
+            if not pieces:
+                break
+            assert connection.buffers.lent > ALL_BUFFERS_BYTES
+            got += b"".join(pieces)
+        assert got == wanted
+        body.close(reuse=True)
+        assert connection.buffers.lent == ALL_BUFFERS_BYTES, "all that was taken has been given back"
+
+    asyncio.run(run())
+
+
+def test_chunks_that_wait_for_more_memory_are_received_on() -> None:
+    """They were held when memory was scarce, and it is not any more."""
+
+    async def run() -> None:
+        connection = _Reading()
+        connection.await_body = connection.go_on
+        connection.buffers.lent = ALL_BUFFERS_BYTES
+        body = ChunkedBody(cast(Any, connection))
+        body.feed(b"%x\r\n" % BATCH_BYTES + bytes(LEAST_BUFFER_BYTES))
+        assert connection.held
+        connection.buffers.lent -= ALL_BUFFERS_BYTES
+        reading = asyncio.create_task(body.batch(BATCH_BYTES))
+        await asyncio.sleep(0)
+        assert not connection.held and not reading.done()
+        body.feed(bytes(BATCH_BYTES - LEAST_BUFFER_BYTES))
+        assert sum(map(len, await reading)) == BATCH_BYTES
+
+    asyncio.run(run())
+
+
+def test_small_chunks_are_joined() -> None:
+    """A million objects of two bytes take as much as fifty megabytes."""
+
+    async def run() -> None:
+        body = ChunkedBody(cast(Any, _Reading()))
+        body.feed(b"".join(b"2\r\n%02d\r\n" % number for number in range(100)))
+        large = b"x" * SMALL_CHUNK_BYTES
+        body.feed(b"%x\r\n%s\r\n3\r\nabc\r\n3\r\ndef\r\n" % (len(large), large))
+        before = b"".join(b"%02d" % number for number in range(100))
+        assert await body.batch(len(large)) == [before, large, b"abcdef"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("end", ["close", "drop", "del"])
+def test_what_a_body_has_is_given_back_whatever_becomes_of_its_task(chunked: bool, taken: bool, end: str) -> None:
     connection = _Reading()
-    body = SizedBody(cast(Any, connection), BATCH_BYTES)
-    body.feed(bytes(1000))
-    assert connection.buffers.lent == BATCH_BYTES
+    body = ChunkedBody(cast(Any, connection)) if chunked else SizedBody(cast(Any, connection), BATCH_BYTES)
+    body.feed(b"3e8\r\n" + bytes(1000) if chunked else bytes(1000))
+    assert connection.buffers.lent == (1000 if chunked else BATCH_BYTES)
+    if taken:
+        asyncio.run(body.batch(1000))
+    if end != "del":
+        body.close(reuse=True)
+    if end == "drop":
+        body.drop()
+        body.feed(b"\r\n")
     del body
+    gc.collect()  # a parser refers to its body
     assert connection.buffers.lent == 0
 
 

@@ -2,7 +2,7 @@
 
 A body with Content-Length is received where it is hashed and written from: in buffers of a mebibyte, less where many
 clients send at once, two a body, of which a thread uses one while the kernel fills the other. One that is chunked goes
-through the parser.
+through the parser, and as much of it waits for its reader.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ ALL_BUFFERS_BYTES = 64 << 20
 LEAST_BUFFER_BYTES = 1 << 16
 KEPT_BUFFERS = 8
 """Buffers that are kept between requests, with their pages."""
+SMALL_CHUNK_BYTES = 4096
+"""Smaller chunks are joined: as objects of their own they may take twenty times their bytes."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -49,7 +51,7 @@ class ReceiveBuffers:
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._free: list[bytearray] = []
         self.lent = 0
-        """Bytes of the buffers that bodies have."""
+        """Bytes that bodies have, in buffers or in chunks."""
 
     @property
     def scratch(self) -> memoryview:
@@ -288,11 +290,13 @@ NO_BODY = SizedBody(cast("Connection", None), 0)
 class ChunkedBody(Body):
     """A chunked body, without its trailers (RFC 9112, section 7.1)."""
 
-    __slots__ = ("_framing", "_parser", "_pieces", "_tail")
+    __slots__ = ("_framing", "_lent", "_parser", "_pieces", "_tail")
 
     def __init__(self, connection: Connection, *, expects: bool = False) -> None:
         super().__init__(connection, None, expects=expects)
         self._pieces: list[Buffer] = []
+        self._lent: list[int] = []
+        """Bytes of the batches that the reader has."""
         self._tail = b""
         self._framing = 0
         # A parser of its own: the head had to be whole before anything behind it was looked at.
@@ -305,8 +309,14 @@ class ChunkedBody(Body):
         self.arrived += len(piece)
         if self.dropping:
             self.received = self.arrived
-        else:
+            return
+        self.connection.buffers.lent += len(piece)
+        if len(piece) >= SMALL_CHUNK_BYTES:
             self._pieces.append(piece)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
 
     def on_message_complete(self) -> None:
         """For the parser."""
@@ -338,7 +348,7 @@ class ChunkedBody(Body):
             return b""
         if self.complete:
             self._parser = None
-        elif self.arrived - self.received >= BATCH_BYTES:
+        elif self._is_full():
             self.connection.hold()
         self._wake_if_enough()
         return data[start:]
@@ -354,8 +364,23 @@ class ChunkedBody(Body):
             self._parser = None
             self.connection.end_body(BlobUploadInvalid(f"the body is malformed: {error}"))
 
+    def _is_full(self) -> bool:
+        """Whether no more is received before the reader takes what came. While memory is scarce, that is little."""
+        scarce = self.connection.buffers.lent >= ALL_BUFFERS_BYTES
+        return self.arrived - self.received >= (LEAST_BUFFER_BYTES if scarce else BATCH_BYTES)
+
+    def _has_enough(self) -> bool:
+        return super()._has_enough() or self._is_full()
+
+    async def batch(self, size: int) -> list[Buffer]:
+        """What has come. Of two batches that are lent, the older is forgotten from now on."""
+        if len(self._lent) == 2:
+            self.connection.buffers.lent -= self._lent.pop(0)
+        return await super().batch(size)
+
     def _take(self) -> list[Buffer]:
         taken, self._pieces = self._pieces, []
+        self._lent.append(self.arrived - self.received)
         self.connection.go_on()
         return taken
 
@@ -363,11 +388,22 @@ class ChunkedBody(Body):
         """Forget what the reader has not taken."""
         super().drop()
         self.received = self.arrived
+        self._forget()
+
+    def _forget(self) -> None:
+        self.connection.buffers.lent -= sum(map(len, self._pieces))
         self._pieces = []
 
     def close(self, *, reuse: bool) -> None:
         """Pieces are of no use to another body."""
-        self._pieces = []
+        self._forget()
+        self.connection.buffers.lent -= sum(self._lent)
+        self._lent = []
+
+    def __del__(self) -> None:
+        """The task of a request may be cancelled before it has begun, and then closes nothing."""
+        if self._lent or self._pieces:
+            self.close(reuse=False)
 
 
 async def read_whole(body: Body, limit: int) -> bytes | None:
