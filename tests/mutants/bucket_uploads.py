@@ -180,4 +180,14 @@ MUTANTS = [
         "",
         UPLOADS + "test_where_a_put_can_not_go_on_it_has_no_offset",
     ),
+    Mutant(
+        "part-as-large-as-a-client-says",
+        kinds.SESSIONS,
+        "I13",
+        "no client makes a part larger than the largest object needs",
+        "storage/bucket/uploads/upload.py",
+        "        if size > MOST_BYTES:\n",
+        "        if False:\n",
+        UPLOADS + "test_a_size_that_no_object_has_is_refused_before_anything_is_kept",
+    ),
 ]

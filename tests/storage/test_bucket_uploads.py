@@ -585,6 +585,18 @@ def test_parts_are_larger_where_the_size_is_known(monkeypatch: pytest.MonkeyPatc
     world.check(body)
 
 
+@pytest.mark.parametrize("size", [multipart.MOST_BYTES + 1, (1 << 64) - 1])
+def test_a_size_that_no_object_has_is_refused_before_anything_is_kept(world: World, size: int) -> None:
+    """Its first part would be kept in memory, and that may be as large as the size that a client makes up."""
+    upload_id = world.one.uploads.start("a", "sha256")
+    with world.one.uploads.resume("a", upload_id) as upload:
+        with pytest.raises(SizeInvalid, match="at the most"):
+            upload.expect(None, size)
+        write(upload, b"abc")
+    finish(world.two, upload_id, digest_of(b"abc"))
+    world.check(b"abc")
+
+
 def test_the_names_of_many_parts_are_no_metadata() -> None:
     world, body = World(), random_bytes(200 * PART + 1)
     upload_id = world.one.uploads.start("a", "sha256")

@@ -78,7 +78,8 @@ class UploadSession(ABC):
 
     def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """Tell what is known before the bytes of a request: digest and size of the blob, and the offset where these
-        bytes start (None: after whatever has arrived). Raises UploadConflict."""
+        bytes start (None: after whatever has arrived). Raises UploadConflict, and SizeInvalid for more than the store
+        takes."""
         return None
 
     @property

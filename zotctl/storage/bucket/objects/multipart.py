@@ -20,6 +20,8 @@ SMALLEST_PART_BYTES = 5 << 20
 """S3 refuses smaller ones, but for the last."""
 MOST_PARTS = 10_000
 """The most parts that S3 takes for one object."""
+MOST_BYTES = 5 << 40
+"""The largest object of all that take parts: 5 TiB."""
 COMPLETE_ATTEMPTS = 3
 
 

@@ -45,12 +45,13 @@ from zotctl.errors import (
     IoFailed,
     NoSpace,
     NotFound,
+    SizeInvalid,
     StorageError,
     UploadConflict,
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.multipart import MOST_PARTS, SMALLEST_PART_BYTES, Parts, digest_of_object
+from zotctl.storage.bucket.objects.multipart import MOST_BYTES, MOST_PARTS, SMALLEST_PART_BYTES, Parts, digest_of_object
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
 from zotctl.storage.driver import Buffer
@@ -191,7 +192,7 @@ class BucketUpload(UploadSession):
 
     def expect(self, digest: Digest | None = None, size: int | None = None, start: int | None = None) -> None:
         """What is known before the first byte of a request: digest and size of the whole blob, where these bytes
-        start. Raises UploadConflict."""
+        start. Raises UploadConflict, SizeInvalid."""
         self._start = start
         if start is not None and start != self.offset:
             raise self._conflict()
@@ -206,7 +207,10 @@ class BucketUpload(UploadSession):
                 self._hash.update(self._buffer.content())
 
     def _fit(self, size: int) -> None:
-        """Make parts so large that S3 takes all of them."""
+        """Make parts so large that S3 takes all of them. Raises SizeInvalid for more than any object may have: whoever
+        announces it would have gigabytes kept in memory for the first part."""
+        if size > MOST_BYTES:
+            raise SizeInvalid(f"a blob of {size} bytes is announced, and a bucket takes {MOST_BYTES} at the most")
         part, old = self._buffer.part, self._buffer
         while part * (MOST_PARTS - 1) < size:
             part *= 2
