@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +30,8 @@ from tests.web.places import (  # noqa: F401 - a fixture
 )
 from zotctl.config import Config
 from zotctl.errors import ManifestUnknown, NameUnknown, StorageError
+from zotctl.http import routes
+from zotctl.http.request import Request
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.check.usage import usage
 from zotctl.jobs.gc import GcOptions, gc
@@ -395,6 +398,21 @@ def test_damage_is_seen_in_lists_and_on_the_image(place: Place) -> None:  # noqa
     (part,) = [part for part in image_page(store.repository("a"), "bad").layers if part.trouble]
     assert (part.digest, part.trouble) == (str(layer), "damaged")
     assert "damaged" in " ".join(shown(store, "a", "bad").texts("h1"))
+
+
+def test_a_tag_may_be_called_like_a_list(place: Place) -> None:  # noqa: F811
+    """Links to its page lead there, and not to the tags of `a/manifests`."""
+    push_image(place.store, "a", "tags", "untagged", "1")
+    for html in (
+        page("tags.html", name="a", page=tags_of(place.store, "a"), wanted="", **REGISTRY),
+        shown(place.store, "a", "1"),
+    ):
+        links = [link["href"] for link, _ in html.all("a") if link["href"].startswith("/ui/a/manifests/")]
+        assert len(links) >= 3
+        for link in links:
+            asked = cast(Request, SimpleNamespace(path=link, method="GET", route="", name="", reference=""))
+            routes.find(asked)
+            assert (asked.name, asked.route) == ("a", "/ui/<name>/manifests/<reference>"), link
 
 
 def test_a_layer_that_is_gone(place: Place) -> None:  # noqa: F811

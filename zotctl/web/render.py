@@ -77,6 +77,7 @@ def _environment() -> Environment:
         words.moment,
         words.stamp,
         words.short,
+        words.in_path,
         words.media,
         coded,
     )

@@ -66,6 +66,12 @@ def short(digest: str) -> str:
     return f"{algorithm}:{encoded[:_DIGITS]}…" if colon and len(encoded) > _DIGITS else digest
 
 
+def in_path(tag: str, digest: str) -> str:
+    """What names the manifest behind a tag in the path of its page: the digest, where the tag would be taken for one of
+    the lists that end a path."""
+    return digest if tag in ("tags", "untagged") else tag
+
+
 def media(media_type: str) -> str:
     """A media type without what all of them begin with."""
     for prefix in _PREFIXES:
