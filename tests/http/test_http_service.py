@@ -162,6 +162,27 @@ def asked(
     asyncio.run(main())
 
 
+def test_where_no_rate_is_limited_guesses_are(tmp_path: Path) -> None:
+    """A login that was right is remembered, so that who asks for metrics with one is not refused."""
+    auth = AuthConfig(htpasswd=str(users_file(tmp_path, "root")), fail_delay=0.0)
+    now = [0]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        async def tells_roots(password: str) -> bool:
+            answer = await client.get("/readyz?verbose", auth=("root", password))
+            assert answer.status_code == 200
+            return "roots" in answer.json()
+
+        assert not await tells_roots("guess")
+        assert not await tells_roots("root"), "another check in the same second"
+        now[0] += 1_000_000_000
+        for _ in range(3):
+            assert await tells_roots("root")
+
+    rates = SharedRates(RateLimit(rate=0.001, client_rate=1.0), lambda: now[0])
+    asked(FakeStore(nonblocking=True), ask, HttpConfig(auth=auth), rates=rates)
+
+
 def test_a_look_at_a_manifest_is_no_pull() -> None:
     """By which retention would keep what someone only asks for."""
     store = FakeStore(nonblocking=True)

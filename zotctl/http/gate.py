@@ -123,6 +123,7 @@ class Gate:
         try:
             found = self._identify(request)
             if isinstance(found, PasswordCheck):
+                request.connection.service.limits.take_check(request)
                 user, check = found.user, found.begin(client_key(self.client(request)))
                 if not await request.connection.attend(asyncio.wrap_future(check)):
                     raise Unauthorized("wrong name or password")

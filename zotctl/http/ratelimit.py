@@ -68,12 +68,12 @@ class SharedRates:
         self._cells = memoryview(mmap.mmap(-1, cells * CELL_BYTES)).cast("Q")
         self._lock = SharedLock("zotctl-rates")
 
-    def take(self, method: str, client: str) -> float:
+    def take(self, method: str | None, client: str) -> float:
         """0 if a request may pass, which is then counted; else the seconds after which it may. Nothing is counted if
-        any limit refuses."""
+        any limit refuses. `method`: None for what only the limit of the client applies to."""
         with self._lock.held():
             now = self._clock()
-            wanted = [(_ALL, self._rates[_ALL])]
+            wanted = [(_ALL, self._rates[_ALL])] if method is not None else []
             if method in _METHODS:
                 wanted.append((_METHODS.index(method), self._rates[_METHODS.index(method)]))
             if self._client_rate:
@@ -134,7 +134,16 @@ class Limits:
         if self._rates is None or request.admitted:
             return
         request.admitted = True
-        if request.path not in self.exempt and (wait := self._rates.take(request.method, request.client)):
+        if request.path not in self.exempt:
+            self._take(self._rates, request.method, request.client)
+
+    def take_check(self, request: Request) -> None:
+        """Let one check of a password pass, or raise TooManyRequests: what is exempt is no way to guess faster."""
+        if self._rates is not None and request.path in self.exempt:
+            self._take(self._rates, None, request.client)
+
+    def _take(self, rates: SharedRates, method: str | None, client: str) -> None:
+        if wait := rates.take(method, client):
             seconds = str(math.ceil(wait))
             error = TooManyRequests(f"too many requests; try again in {seconds} s")
             raise Refused(error, [("Retry-After", seconds)])
