@@ -27,7 +27,7 @@ from tests.storage.test_storage_swapping import (
     tags,
 )
 from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import IoFailed, NotFound, StorageError
+from zotctl.errors import IoFailed, NoSpace, NotFound, StorageError
 from zotctl.oci.digest import Digest
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, read
@@ -127,6 +127,48 @@ def test_a_late_write_that_can_not_be_merged_fails_no_commit(
     assert failing.left <= 0
     assert "can't be taken over: broken" in caplog.text
     assert tags(root) == ["ours", "v1"]
+
+
+@pytest.mark.parametrize("method", ["create", "stat"])
+def test_i4_a_late_write_that_can_not_be_merged_now_is_merged_later(root: Path, tool: Writer, method: str) -> None:
+    """Its tool has ended, and was told that all is well."""
+    match: Callable[[str], bool] = (lambda key: "/.index.json" in key) if method == "create" else _is_index
+    failing = FailOn(LocalDriver(str(root)), method, 1 << 30, NoSpace("full"), match)
+    store = store_over(failing)
+    push_image(store, "a", "ours", seed="ours")
+    tool.write("theirs")
+    failing.left = 1
+    store.maintain()
+    assert tags(root) == ["ours", "v1"]
+    store.maintain()
+    assert tags(root) == ["ours", "theirs", "v1"]
+
+
+def test_i6_a_late_write_that_is_merged_later_brings_back_nothing_that_was_removed(root: Path, tool: Writer) -> None:
+    """The merge was done, and only what follows it failed."""
+    failing = FailOn(LocalDriver(str(root)), "sync_dir", 1 << 30, IoFailed("broken"))
+    store = store_over(failing, commit=True)
+    push_image(store, "a", "ours", seed="ours")
+    tool.write("theirs")
+    failing.left = 1
+    store.maintain()
+    store.repository_for_push("a").delete_manifest("theirs")
+    store.maintain()
+    assert failing.left <= 0 and tags(root) == ["ours", "v1"]
+
+
+def test_i4_what_was_written_late_is_read_before_a_full_disk_takes_the_file(root: Path, tool: Writer) -> None:
+    """An index.json that lost its name gives its room to the next one."""
+    failing = FailOn(LocalDriver(str(root)), "create", 1 << 30, NoSpace("full"), lambda key: "a/.index.json" in key)
+    store = store_over(failing)
+    repository = store.repository_for_push("a")
+    push_image(store, "a", "ours", seed="ours")
+    tool.write("theirs")
+    failing.left = 1
+    repository.delete_manifest("ours")
+    assert failing.left <= 0
+    store.maintain()
+    assert tags(root) == ["theirs", "v1"]
 
 
 def _is_index(key: str) -> bool:

@@ -112,7 +112,7 @@ class IndexFiles:
         self._cache: Lru[str, _Known] = Lru(CACHED_ROWS)
         self._old: list[_Old] = []
         self._late: list[tuple[str, list[Row]]] = []
-        """Rows found in an old file that is no longer watched, until they are merged."""
+        """Rows found in an old file that is no longer watched, or not merged yet."""
         self._came_out: dict[str, list[_CameOut]] = {}
         """By repository; its lock is held while there is an entry."""
         self._unfinished: set[str] = set()
@@ -480,10 +480,18 @@ class IndexFiles:
         with self._mutex:
             self._old.append(_Old(name, reader, before, self._context.clock.elapsed() + LATE_WRITES_WATCHED_S))
             while len(self._old) > WATCHED_FILES:
-                oldest = self._old.pop(0)
-                _, rows = self._look(oldest)
-                self._late += [(oldest.name, rows)] if rows else []
-                oldest.reader.close()
+                self._look_last(self._old.pop(0))
+
+    def _look_last(self, old: _Old) -> None:
+        """Close a file. What was written into it waits to be merged."""
+        _, rows = self._look(old)
+        self._late += [(old.name, rows)] if rows else []
+        old.reader.close()
+
+    def put_back(self, name: str, rows: list[Row]) -> None:
+        """Rows of `late_writes` that could not be merged: the next call returns them again."""
+        with self._mutex:
+            self._late.append((name, rows))
 
     def late_writes(self, name: str | None = None) -> list[tuple[str, list[Row]]]:
         """Rows that foreign tools wrote into files that had lost their name, for the caller to merge: of one
@@ -522,8 +530,8 @@ class IndexFiles:
         """Close all watched files. False: there was none."""
         with self._mutex:
             old, self._old = self._old, []
-        for one in old:
-            one.reader.close()
+            for one in old:
+                self._look_last(one)
         return bool(old)
 
 

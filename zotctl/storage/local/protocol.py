@@ -94,6 +94,8 @@ class LocalProtocol(StoreProtocol):
         self.indexes = IndexFiles(context, self.reserve)
         self.uploads = LocalUploads(context, self.blobs, self.reserve)
         self.maintenance = LocalMaintenance(self)
+        self._untaken: dict[str, float] = {}
+        """Since when late writes of a repository can't be merged, which was logged then."""
 
     def state(self) -> StorageError | None:
         """None: `marker` is there. Unavailable, or why it can't be read, else."""
@@ -158,15 +160,27 @@ class LocalProtocol(StoreProtocol):
 
     def merge_late_writes(self, name: str | None = None) -> None:
         """Merge what foreign tools wrote into an index.json that they had opened before our rename: of one repository
-        (a commit waits for no other lock), or of all. Never raises: the commit before it is done.
+        (a commit waits for no other lock), or of all. Never raises: the commit before it is done. What can't be merged
+        now, as on a full disk, is merged the next time, except what was removed here since.
         """
         for written, rows in self.indexes.late_writes(name):
+            since = self._untaken.get(written)
+            now = self.now()
             try:
                 self.driver.stat(keys.index(written))
+                gone = self.history.removed_since(written, since) if since is not None else set[str]()
+                rows = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
                 self.indexes.commit(written, [_adopt(rows)], self._transaction)
+                self._untaken.pop(written, None)
             except ZotctlError as error:
-                tags = [row.tag or row.alias or row.digest for row in rows]
-                log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
+                if is_gone := isinstance(error, NotFound):
+                    self._untaken.pop(written, None)
+                else:
+                    self._untaken.setdefault(written, now)
+                    self.indexes.put_back(written, rows)
+                if is_gone or since is None:
+                    tags = [row.tag or row.alias or row.digest for row in rows]
+                    log.warning(f"{written}: {tags}, written by another program, can't be taken over: {error.message}")
 
     def take_over(self, name: str) -> None:
         """Before a collection, take over an index.json of another program that a process left when it died, and put
