@@ -150,3 +150,19 @@ def test_when_a_finding_was_first_seen_goes_with_its_repository(root: Root, cloc
     seen.save()
     known = json.loads(read(root.driver, keys.SCRUB_FINDINGS, 1 << 20))
     assert sorted(json.loads(key)[:2] for key in known) == [["a", "sha256:1"], ["b", "sha256:1"]]
+
+
+def test_what_another_job_has_found_meanwhile_stays(root: Root, clock: Hand) -> None:
+    """`scrub` and `dedupe` run at once, and each has read the file when it began."""
+    before = FirstSeen(root, clock)
+    before.of("a", "sha256:1", "missing_blob", "")
+    before.of("c", "sha256:1", "missing_blob", "")
+    before.save()
+    scrub, dedupe = FirstSeen(root, clock), FirstSeen(root, clock)
+    dedupe.of("b", "sha256:2", "digest_mismatch", "")
+    scrub.of("b", "sha256:1", "digest_mismatch", "")
+    scrub.gone_through("a")
+    scrub.save()
+    dedupe.save()
+    known = json.loads(read(root.driver, keys.SCRUB_FINDINGS, 1 << 20))
+    assert sorted(json.loads(key)[:2] for key in known) == [["b", "sha256:1"], ["b", "sha256:2"], ["c", "sha256:1"]]

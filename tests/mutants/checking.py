@@ -11,6 +11,16 @@ HEALING = "tests/jobs/test_scrub_healing.py::"
 
 MUTANTS = [
     Mutant(
+        "findings-of-another-job-lost",
+        kinds.SECOND_LOOK,
+        "I15",
+        "what another job has found meanwhile stays",
+        "jobs/check/scrub_state.py",
+        "        with suppress(StorageError):\n            self._known = _read_findings(self._root)\n",
+        "",
+        STATE + "test_what_another_job_has_found_meanwhile_stays",
+    ),
+    Mutant(
         "scrub-forgets-what-it-did-not-see",
         kinds.FAULTS,
         "I15",

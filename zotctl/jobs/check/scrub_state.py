@@ -228,7 +228,10 @@ class FirstSeen:
         self._done.add(name)
 
     def save(self) -> None:
-        """Write the times. Never raises: without them, the next run reports damage as new."""
+        """Write the times. Never raises: without them, the next run reports damage as new. The file is read again, for
+        another job may have written what it found."""
+        with suppress(StorageError):
+            self._known = _read_findings(self._root)
         kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
         now = dict(list((kept | self._found).items())[:MOST_FINDINGS])
         if now != self._known:
@@ -237,9 +240,18 @@ class FirstSeen:
 
 def _findings(root: Root) -> dict[str, str]:
     try:
-        found: Any = load_json(read(root.driver, keys.SCRUB_FINDINGS, STATE_BYTES))
+        return _read_findings(root)
+    except StorageError:
+        return {}
+
+
+def _read_findings(root: Root) -> dict[str, str]:
+    """Raises StorageError."""
+    body = read(root.driver, keys.SCRUB_FINDINGS, STATE_BYTES)
+    try:
+        found: Any = load_json(body)
         return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
-    except (StorageError, ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError):
         return {}
 
 
