@@ -15,8 +15,8 @@ from tests.faults import Recorder
 from tests.images import Image, descriptor, image, lay_out, row
 from tests.jobs.importing import actions, blob_file, left_behind, run_import, write_layout
 from tests.jobs.layouts import blob
-from tests.stores import push_image, store_over
-from zotctl.errors import NoSpace
+from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import NoSpace, NotFound
 from zotctl.jobs.imports import job
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.local.jobs import LocalJobs
@@ -25,6 +25,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.local.driver import LocalDriver
+from zotctl.storage.local.durable import LocalGathering
 
 MADE = image("x")
 LAYER = MADE.blobs[1]
@@ -85,6 +86,30 @@ def test_i4_what_a_tool_wrote_anew_is_not_put_back_over(
     assert index.read_bytes() == anew
     assert blob_file(source, LAYER).exists()
     assert {path.name for path in source.iterdir()} == {"blobs", "index.json", "oci-layout"}
+
+
+def test_i4_a_source_stays_until_what_was_copied_has_its_name(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector may sweep what waits for a flush, while a large blob is copied. Of what is copied in the place of a
+    damaged blob, that one has the name until then."""
+    (tmp_path / "target").mkdir()
+    store, flush = store_over(LocalDriver(str(tmp_path / "target")), commit=True), LocalGathering.flush
+    lost: list[bool] = []
+    push_blob(store.repository_for_push("a"), LAYER)
+    stored = blob(tmp_path / "target", "a", LAYER)
+    stored.write_bytes(b"x" * len(LAYER))
+
+    def sweep(self: LocalGathering) -> None:
+        if not lost:
+            lost.append(True)
+            raise NotFound("swept")
+        flush(self)
+
+    monkeypatch.setattr(LocalGathering, "flush", sweep)
+    run_import(store, source, move=True, repo="a")
+    assert lost and not blob_file(source, LAYER).exists()
+    assert stored.read_bytes() == LAYER
 
 
 def test_a_layer_that_may_be_absent_and_is_there_comes(store: Store, tmp_path: Path) -> None:

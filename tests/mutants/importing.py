@@ -100,6 +100,16 @@ MUTANTS = [
         STEPS + "test_i5_no_row_is_written_over_a_blob_that_is_cut_before_the_commit[99]",
     ),
     Mutant(
+        "move-believes-what-waits",
+        kinds.SECOND_LOOK,
+        "I4",
+        "a source stays until what was copied has its name",
+        "jobs/imports/repository.py",
+        "            self._brought.add(digest)\n",
+        "            self._brought.add(digest)\n            self.verified.add(digest)\n",
+        STEPS + "test_i4_a_source_stays_until_what_was_copied_has_its_name",
+    ),
+    Mutant(
         "import-tries-once",
         kinds.SECOND_LOOK,
         "I5",

@@ -252,6 +252,7 @@ class RepositoryImport:
                 with self.root.maintenance.gathering() as gathering:
                     self._copy(self._missing(self._needed()), gathering)
                     gathering.flush()
+                self.verified.update(self._brought)  # not before: until then another file may have its name
                 self._drop_incomplete()
                 self._flush(before)
                 self._commit()
@@ -303,7 +304,6 @@ class RepositoryImport:
         digest, size, is_here = copied
         if is_here:
             self._brought.add(digest)
-            self.verified.add(digest)
             if self._listed is not None:
                 self._listed[digest] = size
         self._done += size
