@@ -19,6 +19,7 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.storage import keys
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.locks import lock_byte
 
@@ -340,12 +341,36 @@ def _loses(place: Place) -> None:
     place.driver.unlink(keys.blob("a", OTHER.digest))
 
 
-@pytest.mark.parametrize("harm", [_breaks, _unknown, _loses])
+def _has_no_marker(place: Place) -> None:
+    place.tool_writes(IMAGE, "v1")
+    place.driver.unlink(keys.layout("a"))
+
+
+@pytest.mark.parametrize("harm", [_breaks, _unknown, _loses, _has_no_marker])
 def test_i5_nothing_is_purged_while_it_is_not_known_what_is_needed(place: Place, harm: Callable[[Place], None]) -> None:
     trashed(place)
     harm(place)
     purge_only(place, place.open())
     assert len(place.in_trash()) == len(IMAGE.blobs)
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_a_copy_of_what_is_needed_and_damaged_is_not_purged(place: Place, is_marked: bool) -> None:
+    """It may be the only good one. When its place has been healed, it goes."""
+    trashed(place)
+    place.tool_writes(IMAGE, "v1")
+    layer, whole = digest_of(IMAGE.blobs[1]), IMAGE.blobs[1]
+    place.write(keys.blob("a", layer), b"x" * len(whole) if is_marked else b"x")
+    local = local_of(place.store.roots[0])
+    if is_marked:
+        with place.driver.open(keys.blob("a", layer)) as reader:
+            assert local.damaged.mark(layer, keys.blob("a", layer), HeldFile(reader))
+    purge_only(place, place.open())
+    assert [place.read(key) for key in place.in_trash()] == [whole]
+    place.stray(whole)
+    place.wait(2)
+    purge_only(place, place.open())
+    assert place.in_trash() == [] and place.read(keys.blob("a", layer)) == whole
 
 
 def test_a_purge_frees_the_bytes_and_the_folders_at_once(place: Place) -> None:

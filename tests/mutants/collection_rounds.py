@@ -64,8 +64,8 @@ MUTANTS = [
         "I11",
         "what lies in the trash of a repository that is gone goes",
         "jobs/local/gc.py",
-        ("    except NotFound:\n        return set()\n"),
-        ("    except NotFound:\n        return None\n"),
+        "return None if marker.has_index() else set()",
+        "return None",
         RECHECKS + "test_what_lies_in_the_trash_of_a_repository_that_is_gone_goes",
     ),
     Mutant(

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from zotctl.oci.media_types import is_index
 from zotctl.oci.reference import OLAREG_SUBJECT, DigestTag, digest_key, digest_tag
+from zotctl.storage import keys
 from zotctl.storage.facts import Fault, ManifestFacts
 from zotctl.storage.graph import reach
 from zotctl.storage.index import Index
@@ -74,6 +75,10 @@ class ReachableBlobs:
         if self._marks is None or self._marks.generation != read.generation or self._marks.faults:
             self._marks = mark(self._root, self._name, read, certain=self._certain)
         return self._marks
+
+    def has_index(self) -> bool:
+        """Is there an index.json, be it in no layout?"""
+        return self._root.stat(keys.index(self._name)) is not None
 
 
 def with_index(marks: Reachable, draft: Index) -> Reachable:

@@ -26,7 +26,7 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, pa
 from zotctl.storage import keys
 from zotctl.storage.digests import DigestMap, DigestTable
 from zotctl.storage.driver import Info, digests_in, scan_or_empty
-from zotctl.storage.local.protocol import local_of
+from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
 from zotctl.storage.root import Root
@@ -310,8 +310,10 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
             needed = _needed(marker)
             if needed is None:
                 return
+            # Where what is needed is damaged in its place, this copy may be the only good one.
+            left = {d: info for d, info in sizes.items() if d not in needed or not _is_damaged(local, folder, d, info)}
             local.context.durable.flush_index(folder.name)
-            gone = local.trash.purge(held, folder, sizes, needed)
+            gone = local.trash.purge(held, folder, left, needed)
         for digest in gone:
             local.pool.release(digest)
             run.add("purged")
@@ -324,12 +326,18 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
         note_purged(root, folder.name, lost)
 
 
+def _is_damaged(local: LocalProtocol, folder: Folder, digest: Digest, trashed: Info) -> bool:
+    """Is the blob in its place known to be damaged, or of another size than this copy?"""
+    info = local.context.stat(keys.blob(folder.name, digest))
+    return info is not None and (info.size != trashed.size or local.damaged.has(digest, info))
+
+
 def _needed(marker: ReachableBlobs) -> Container[str] | None:
     """What is reachable now: a foreign tool may have referenced it. None: that can't be known."""
     try:
         marks = marker.now()
     except NotFound:
-        return set()
+        return None if marker.has_index() else set()  # it may have lost its `oci-layout` only
     except (LayoutInvalid, ZotctlError):
         return None
     return None if marks.faults else marks.reachable
