@@ -330,6 +330,15 @@ def test_i5_a_row_whose_content_is_gone_is_not_taken_over(root: Path) -> None:
     assert (tags(root), left(root)) == (["ours", "v1"], [])
 
 
+def test_i4_a_row_whose_manifest_is_damaged_is_taken_over(root: Path) -> None:
+    """The next push heals it, and every other row of it stays."""
+    die(root, lambda: rename_in(root, tag_theirs))
+    local = local_of(store_of(root).roots[0])
+    blob(root, "a", THEIRS.manifest).write_bytes(b"")
+    local.take_over("a")
+    assert (tags(root), left(root)) == (["ours", "theirs", "v1"], [])
+
+
 def test_i14_nothing_is_taken_over_in_a_repository_that_is_a_link(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -20,7 +20,7 @@ from zotctl.errors import (
     StorageError,
     ZotctlError,
 )
-from zotctl.oci.digest import ALGORITHMS
+from zotctl.oci.digest import ALGORITHMS, Digest
 from zotctl.oci.layout import LAYOUT_BYTES, check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -619,9 +619,18 @@ def _merged(before: Index, after: Index) -> Change:
 
 def _adopted(rows: Sequence[Row]) -> Change:
     def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt([row for row in rows if row.digest is None or _is_there(tx, row)])
+        draft.adopt([row for row in rows if row.digest is None or not _is_gone(tx, row.digest)])
 
     return change
+
+
+def _is_gone(tx: Transaction, digest: Digest) -> bool:
+    try:
+        with suppress(Damaged):  # it heals, and every other row of it stays
+            tx.require(digest)
+    except NotFound:
+        return True
+    return False
 
 
 def _is_there(tx: Transaction, row: Row) -> bool:
