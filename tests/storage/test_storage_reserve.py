@@ -63,6 +63,16 @@ def test_it_is_given_back_whole_and_made_anew() -> None:
     assert (size_on(driver), spares_on(driver)) == (LEAST_RESERVE_BYTES, SPARE_INODES)
 
 
+def test_what_another_process_has_given_back_is_made_anew() -> None:
+    """A gc that met a full disk ends, and makes nothing again."""
+    driver = MemoryDriver(inodes=LARGEST_SHARE * SPARE_INODES)
+    server = reserve_on(driver)
+    server.keep()
+    reserve_on(driver).release()
+    server.keep()
+    assert (size_on(driver), spares_on(driver)) == (LEAST_RESERVE_BYTES, SPARE_INODES)
+
+
 def test_it_grows_with_the_largest_index() -> None:
     driver = MemoryDriver()
     kept = reserve_on(driver)

@@ -26,10 +26,11 @@ class Reserve:
     def keep(self) -> None:
         """Make the reserve if it is missing and there is room. Never raises: without it, deleting a row
         on a full disk may fail, nothing more."""
-        if self._kept:
-            return
         try:
-            if self._context.stat(keys.RESERVE) is None:
+            is_there = self._context.stat(keys.RESERVE) is not None  # another process may have given it back
+            if is_there and self._kept:
+                return
+            if not is_there:
                 self._context.driver.allocate(
                     keys.RESERVE, min(self._want, self._context.driver.space().total // LARGEST_SHARE)
                 )
@@ -52,7 +53,6 @@ class Reserve:
         if 2 * index_size > self._want:
             self._want = 4 * index_size
             self._context.discard(keys.RESERVE)
-            self._kept = False
 
     def release(self) -> bool:
         """Free the reserve. It is unlinked, since truncating would free no inode. False: there was none."""
@@ -60,7 +60,6 @@ class Reserve:
         held += [keys.RESERVE] if self._context.stat(keys.RESERVE) is not None else []
         for key in held:
             self._context.discard(key)
-        self._kept = self._kept and not held
         return bool(held)
 
     def check(self) -> None:
