@@ -20,6 +20,7 @@ from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder, Trash
 
@@ -313,6 +314,20 @@ def test_what_is_written_while_a_run_goes_on_is_not_ahead_of_its_clock(place: Pl
 def bring_back(place: Place, what: str, store: Store | None = None, **options: object) -> Report:
     run = Run("gc", store or place.store, **options)  # type: ignore[arg-type]
     return run.finish(lambda: restore(run, what))
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_what_is_damaged_in_its_place_is_healed_from_the_trash(place: Place, is_marked: bool) -> None:
+    """Its name is taken, and yet it has not come back."""
+    trashed(place)
+    key = keys.blob("a", STRAY)
+    place.write(key, b"bytes" if is_marked else b"cut")
+    if is_marked:
+        with place.driver.open(key) as reader:
+            assert local_of(place.store.roots[0]).damaged.mark(STRAY, key, HeldFile(reader))
+    assert bring_back(place, f"a@{STRAY}").exit_code == 0
+    assert place.read(key) == b"stray"
+    assert place.open().repository("a").blob(STRAY) == 5
 
 
 def test_a_manifest_comes_back_with_all_that_it_needs(place: Place) -> None:

@@ -9,7 +9,8 @@ from zotctl.jobs.run import Run
 from zotctl.jobs.stores import Trashed, TrashedBlob
 from zotctl.oci.digest import Digest, digest_named
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Info, chunks_of
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.trash import Folder
@@ -33,8 +34,20 @@ class LocalTrash:
         local = local_of(self._root)
         make_layout(local.context, found.repository, found.digest.algorithm)
         if local.trash.restore_from(found.run, found.repository, found.digest):
+            self._heal(found)
             return True
         return local.context.stat(keys.blob(found.repository, found.digest)) is not None
+
+    def _heal(self, found: TrashedBlob) -> None:
+        """Where a file that is cut, or known to be damaged, has the name already, give it the bytes from the trash.
+        Raises DigestInvalid if they are no better."""
+        local, blob = local_of(self._root), keys.blob(found.repository, found.digest)
+        info = local.context.stat(blob)
+        if info is None or (info.size == found.size and not local.damaged.has(found.digest, info)):
+            return
+        source = keys.trashed(found.run, found.repository, found.digest)
+        with self._root.driver.open(blob) as bad, self._root.driver.open(source) as good:
+            local.maintenance.heal(found.repository, found.digest, HeldFile(bad), chunks_of(good))
 
     def look(self, most: int, most_blobs: int) -> Iterator[Trashed]:
         """Without what has come back into its place since, as far as it was looked at."""
