@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.clocks import Hand
-from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.filesystem import MemoryDriver, MemoryReader
 from tests.faults import FailOn, Meanwhile, NoSpaceAfter, Recorder
 from tests.stores import push_blob, push_image, root_over, store_over
 from zotctl.errors import (
@@ -67,6 +67,53 @@ def test_a_hash_that_is_remembered_is_that_of_so_many_bytes(driver: MemoryDriver
         with one.repository_for_push("a").resume_upload(upload_id) as upload:
             upload.write([body])
     finished(other, upload_id)
+
+
+def test_chunks_by_several_workers_are_read_once_by_each(driver: MemoryDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a client with a connection for each chunk: else its upload costs the square of their number."""
+    taken, read_at = list[int](), MemoryReader.read_at
+
+    def counted(reader: MemoryReader, offset: int, count: int) -> bytes:
+        taken.append(count)
+        return read_at(reader, offset, count)
+
+    workers = [store_over(driver) for _ in range(2)]
+    upload_id = workers[0].repository_for_push("a").start_upload()
+    body = bytes(range(250))
+    monkeypatch.setattr(MemoryReader, "read_at", counted)
+    for number in range(50):
+        with workers[number % 2].repository_for_push("a").resume_upload(upload_id) as upload:
+            upload.write([body[number * 5 : number * 5 + 5]])
+    finished(workers[0], upload_id, digest_of(body))
+    assert sum(taken) == len(body), "each byte by the one that did not write it"
+
+
+def test_a_session_that_has_become_shorter_is_hashed_anew(driver: MemoryDriver) -> None:
+    """A file system that has lost what it acknowledged, and the server that it was acknowledged to lives on."""
+    store = store_over(driver)
+    upload_id = store.repository_for_push("a").start_upload()
+    with store.repository_for_push("a").resume_upload(upload_id) as upload:
+        upload.write([BODY[:9]])
+    with driver.append(keys.upload("a", upload_id), create=False) as writer:
+        writer.truncate(4)
+    with store.repository_for_push("a").resume_upload(upload_id) as upload:
+        assert upload.offset == 4
+        upload.write([BODY[4:]])
+    finished(store, upload_id)
+
+
+def test_a_request_that_was_lost_leaves_no_hash(driver: MemoryDriver) -> None:
+    """Its hash has gone on, and nobody has noted how far."""
+    store = store_over(driver)
+    upload_id = store.repository_for_push("a").start_upload()
+    with store.repository_for_push("a").resume_upload(upload_id) as upload:
+        upload.write([BODY[:5]])
+    lost = store.repository_for_push("a").resume_upload(upload_id)
+    lost.write([BODY[5:9]])
+    lost._release()  # type: ignore[attr-defined]
+    with store.repository_for_push("a").resume_upload(upload_id) as upload:
+        upload.write([BODY[9:]])
+    finished(store, upload_id)
 
 
 def test_a_session_has_one_writer(driver: MemoryDriver) -> None:

@@ -22,7 +22,7 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import Buffer, Writer, hash_of
+from zotctl.storage.driver import CHUNK_BYTES, Buffer, Writer, hash_of
 from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
@@ -63,7 +63,7 @@ class LocalUploads:
         return len(self.context.scan(keys.UPLOADS))
 
     def resume(self, name: str, upload_id: str) -> LocalUpload:
-        """Take a session for writing; what another process wrote is read again to hash it."""
+        """Take a session for writing; what another process wrote is read to hash it."""
         known = _parsed(upload_id)
         try:
             writer = self.context.driver.append(keys.upload(name, upload_id), create=False)
@@ -81,17 +81,26 @@ class LocalUploads:
                 # Published, and killed before its name went: one more byte would go into the blob.
                 self.remove(name, upload_id)
                 raise _unknown(upload_id)
-            offset, hashed = info.size, self.hashes.get(upload_id)
-            if hashed is not None and hashed[0] == offset:
-                hasher = hashed[1]
-            else:
-                hasher = self.hash_file(name, upload_id, known.algorithm) if offset else new_hash(known.algorithm)
+            hasher = self._hash_on(name, upload_id, known.algorithm, info.size)
         except BaseException as error:
             writer.close()
             if not isinstance(error, UploadConflict):
                 process_locks.give_back(upload_id)
             raise
-        return LocalUpload(self, name, known, writer, offset, hasher)
+        return LocalUpload(self, name, known, writer, info.size, hasher)
+
+    def _hash_on(self, name: str, upload_id: str, algorithm: str, size: int) -> Any:
+        """A hash of all that has arrived. Only what this process has not hashed is read, for bytes are only added: else
+        chunks that reach several workers in turn would cost the square of their number."""
+        hashed, hasher = self.hashes.get(upload_id) or (0, new_hash(algorithm))
+        self.hashes.drop(upload_id)  # it is changed from now on, and of so many bytes again when the session is closed
+        if hashed > size:
+            hashed, hasher = 0, new_hash(algorithm)
+        if hashed < size:
+            with self.context.driver.open(keys.upload(name, upload_id)) as reader:
+                for at in range(hashed, size, CHUNK_BYTES):
+                    hasher.update(reader.read_at(at, min(CHUNK_BYTES, size - at)))
+        return hasher
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
         """A hash of all that has arrived, from the file."""
