@@ -330,6 +330,23 @@ def test_what_is_damaged_in_its_place_is_healed_from_the_trash(place: Place, is_
     assert place.open().repository("a").blob(STRAY) == 5
 
 
+def test_what_can_not_come_back_keeps_nothing_else_in_the_trash(place: Place) -> None:
+    """Damaged in its place and in the trash."""
+    push_image(place.store, "a", "v1")
+    bodies = [b"one stray", b"another stray"]
+    for body in bodies:
+        place.stray(body)
+    place.wait(2)
+    place.collect()
+    first, second = sorted(map(digest_of, bodies))
+    (folder,) = trash_of(place).folders()
+    place.write(keys.trashed(folder.run, "a", first), b"rotten")
+    place.write(keys.blob("a", first), b"cut")
+    report = bring_back(place, folder.run)
+    assert (report.exit_code, [error["repository"] for error in report.errors]) == (5, ["a"])
+    assert place.open().repository("a").blob(second)
+
+
 def test_a_manifest_comes_back_with_all_that_it_needs(place: Place) -> None:
     push_image(place.store, "a", "other", seed="other")
     children = [push_image(place.store, "a", seed=seed) for seed in "xy"]

@@ -203,6 +203,16 @@ MUTANTS = [
         "tests/jobs/test_restore.py::test_what_is_purged_meanwhile_was_not_restored",
     ),
     Mutant(
+        "restore-up-to-the-first-error",
+        kinds.RESTORES,
+        "I11",
+        "what can't come back keeps nothing else in the trash",
+        "jobs/restore.py",
+        "        with run.guarded(one.repository, root):\n            _bring_back(run, root, one)\n",
+        "        _bring_back(run, root, one)\n",
+        TRASH + "test_what_can_not_come_back_keeps_nothing_else_in_the_trash",
+    ),
+    Mutant(
         "restore-by-a-part-of-a-name",
         kinds.RESTORES,
         "I7",

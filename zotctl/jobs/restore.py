@@ -74,7 +74,8 @@ def restore(run: Run, what: str, settings: Settings = lambda _: None) -> None:
         _trashes(run)  # raises Unsupported
         raise NotFound(f"nothing in the trash answers to {what}; `zotctl gc --list-trash` shows what lies there")
     for root, one in trashed:
-        _bring_back(run, root, one)
+        with run.guarded(one.repository, root):
+            _bring_back(run, root, one)
     if not run.dry_run:
         for root in run.store.roots:
             mine = [one for at, one in trashed if at is root]
