@@ -230,6 +230,8 @@ class FirstSeen:
     def save(self) -> None:
         """Write the times. Never raises: without them, the next run reports damage as new. The file is read again, for
         another job may have written what it found."""
+        if not (self._found or self._done):
+            return
         with suppress(StorageError):
             self._known = _read_findings(self._root)
         kept = {key: at for key, at in self._known.items() if load_json(key)[0] not in self._done}
