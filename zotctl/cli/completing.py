@@ -81,7 +81,7 @@ class _Line:
         options: dict[str, object] = {"storage.roots": self.option("--root") or self._target() or None}
         file = next(reversed(self.option("--config")), None)
         storage = load_config(file, options=options, environ=self._environ, serving=False).storage
-        paths = [root.path for root in (*storage.roots, *(route.root for route in storage.routes))]
+        paths = [root.path for root in storage.every_root]
         return [path for path in paths if not is_bucket(path)]
 
     def _target(self) -> list[str]:

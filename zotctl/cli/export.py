@@ -39,7 +39,7 @@ def source_config(config: str | None, source: str) -> tuple[Config, S3Config | N
     loaded, s3 = load(None, config, must_exist=False), None
     if is_bucket(source):
         address = parse_address(source)
-        roots = [*loaded.storage.roots, *(route.root for route in loaded.storage.routes)]
+        roots = loaded.storage.every_root
         known = [root for root in roots if is_bucket(root.path) and parse_address(root.path).overlaps(address)]
         s3 = (known or load([source], config, must_exist=False).storage.roots)[0].s3
     return replace(loaded, storage=StorageConfig(roots=(), read_only=True)), s3

@@ -277,7 +277,7 @@ def only_read(config: Config) -> Config:
     from zotctl.config import is_bucket
     from zotctl.storage.opening import refuse_beside_zot
 
-    places = [root.path for root in (*config.storage.roots, *(route.root for route in config.storage.routes))]
+    places = [root.path for root in config.storage.every_root]
     if all(is_bucket(path) or _was_used(path) for path in places):
         return config
     for path in places:

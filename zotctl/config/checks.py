@@ -178,7 +178,7 @@ def apply_single_writer(config: Config, origins: Mapping[str, str], problems: Pr
 
     A larger `http.workers` that was written down is then a mistake."""
     storage = config.storage
-    if not any(_has_single_writer(root) for root in (*storage.roots, *(route.root for route in storage.routes))):
+    if not any(_has_single_writer(root) for root in storage.every_root):
         return config
     if (where := origins.get("http.workers")) and config.http.workers > 1:
         problems.mistake(where, "single_writer is for one process; write workers = 1, or leave it out")

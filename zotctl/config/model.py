@@ -340,6 +340,11 @@ class StorageConfig:
     max_repos: Annotated[int, Key(COUNT, "How many repositories there may be; 0: any number.")] = 0
     read_only: Annotated[bool, Key(BOOLEAN, "Write nothing, and refuse every push and delete.")] = False
 
+    @property
+    def every_root(self) -> tuple[RootConfig, ...]:
+        """The roots, and those of routes."""
+        return (*self.roots, *(route.root for route in self.routes))
+
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:

@@ -15,10 +15,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from zotctl.config import Config, RootConfig
+from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http.counters import SharedText
 from zotctl.logs import audit_trouble
@@ -64,20 +64,15 @@ def is_wanted(config: Config) -> bool:
     storage = config.storage
     if storage.read_only or storage.single_layout is not None:
         return False
-    return config.scrub.interval is not None or any(root.gc for root in _roots(config))
+    return config.scrub.interval is not None or any(root.gc for root in storage.every_root)
 
 
 def first_wait(config: Config) -> float:
     """Seconds after the start until the jobs begin, by chance: servers that start together should not all collect
     together."""
-    intervals = [root.gc_interval for root in _roots(config) if root.gc]
+    intervals = [root.gc_interval for root in config.storage.every_root if root.gc]
     intervals += [config.scrub.interval] if config.scrub.interval is not None else []
     return random.uniform(0, min([FIRST_WITHIN_S, *filter(None, intervals)]))
-
-
-def _roots(config: Config) -> Iterator[RootConfig]:
-    yield from config.storage.roots
-    yield from (route.root for route in config.storage.routes)
 
 
 def preload(config: Config) -> None:

@@ -504,8 +504,7 @@ class Supervisor:
             return None
         if self.counters is None:
             self.counters = counters.SharedCounters(routes.ROUTE_COUNT, len(self.slots))
-        storage = self.config.storage
-        self.counters.know(root.path for root in (*storage.roots, *(route.root for route in storage.routes)))
+        self.counters.know(root.path for root in self.config.storage.every_root)
         return self.counters
 
     def _work(self, slot: Slot, ties: worker.Ties) -> int:

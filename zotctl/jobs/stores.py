@@ -174,7 +174,7 @@ class StoreJobs(Protocol):
 
 def preload(config: StorageConfig) -> None:
     """Import what the jobs of these roots need, before processes are forked."""
-    for root in (*config.roots, *(route.root for route in config.routes)):
+    for root in config.every_root:
         if is_bucket(root.path):
             import zotctl.jobs.bucket.jobs
         else:

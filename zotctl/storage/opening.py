@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from io import FileIO
@@ -45,7 +46,7 @@ def open_store(
     clock = clock or Clock()
     if config.single_layout is not None:
         return Store([_open_layout(config.single_layout, clock)], clock, only=config.single_layout.name)
-    _refuse_nested([*config.roots, *(route.root for route in config.routes)])
+    _refuse_nested(config.every_root)
     open_one = partial(_open, clock=clock, read_only=config.read_only, serving=serving, foreign=foreign)
     roots = [open_one(root) for root in config.roots]
     routes = [open_one(route.root, route=route) for route in config.routes]
@@ -59,7 +60,7 @@ _archives: set[str] = set()
 def remember_roots(config: StorageConfig) -> None:
     """Remember the directories and archives that are roots now: no process that is forked from now on makes a directory
     on an empty mount point, or in place of an archive."""
-    for root in (*config.roots, *(route.root for route in config.routes)):
+    for root in config.every_root:
         if not is_bucket(root.path):
             remember(root.path)
             if os.path.isfile(root.path):
@@ -68,7 +69,7 @@ def remember_roots(config: StorageConfig) -> None:
 
 def preload(config: StorageConfig) -> None:
     """Import the modules that the roots need, before processes are forked. Opens nothing."""
-    for root in (*config.roots, *(route.root for route in config.routes)):
+    for root in config.every_root:
         if is_bucket(root.path):
             from zotctl.storage.bucket.opening import preload_bucket
 
@@ -197,7 +198,7 @@ def open_file(path: str) -> FileIO:
         return FileIO(path)
 
 
-def _refuse_nested(roots: list[RootConfig]) -> None:
+def _refuse_nested(roots: Sequence[RootConfig]) -> None:
     """Two roots that are one, or one within the other, would see the same repository twice."""
     for i, root in enumerate(roots):
         for other in roots[:i]:
