@@ -512,8 +512,8 @@ MUTANTS = [
         "I2",
         "a hash that is remembered is that of so many bytes",
         "storage/local/uploads.py",
-        "range(hashed, size, CHUNK_BYTES)",
-        "range(0, size, CHUNK_BYTES)",
+        "chunks_of(reader, size, hashed)",
+        "chunks_of(reader, size)",
         "tests/storage/test_storage_sessions.py::test_a_hash_that_is_remembered_is_that_of_so_many_bytes",
     ),
     Mutant(

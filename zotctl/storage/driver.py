@@ -305,10 +305,11 @@ def read(driver: Driver, key: str, limit: int) -> bytes:
         return reader.read_at(0, min(reader.size, limit + 1))
 
 
-def chunks_of(reader: Reader, size: int | None = None) -> Iterator[bytes]:
-    """The bytes of an open object, a mebibyte at a time: the first `size`, or all that it had when it was opened."""
+def chunks_of(reader: Reader, size: int | None = None, start: int = 0) -> Iterator[bytes]:
+    """The bytes of an open object from `start` on, a mebibyte at a time: up to `size`, or all that it had when it was
+    opened."""
     end = reader.size if size is None else size
-    for at in range(0, end, CHUNK_BYTES):
+    for at in range(start, end, CHUNK_BYTES):
         yield reader.read_at(at, min(CHUNK_BYTES, end - at))
 
 
@@ -392,6 +393,6 @@ class BytesReader:
 def hash_of(reader: Reader, algorithm: str) -> Any:
     """The state of a hash (`oci.digest.new_hash`) over all that a reader has. Raises what reading raises."""
     hasher = new_hash(algorithm)
-    for at in range(0, reader.size, CHUNK_BYTES):
-        hasher.update(reader.read_at(at, CHUNK_BYTES))
+    for chunk in chunks_of(reader):
+        hasher.update(chunk)
     return hasher

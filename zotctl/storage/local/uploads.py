@@ -22,7 +22,7 @@ from zotctl.errors import (
 from zotctl.oci.digest import Digest, new_hash
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
-from zotctl.storage.driver import CHUNK_BYTES, Buffer, Writer, hash_of
+from zotctl.storage.driver import Buffer, Writer, chunks_of, hash_of
 from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
@@ -98,8 +98,8 @@ class LocalUploads:
             hashed, hasher = 0, new_hash(algorithm)
         if hashed < size:
             with self.context.driver.open(keys.upload(name, upload_id)) as reader:
-                for at in range(hashed, size, CHUNK_BYTES):
-                    hasher.update(reader.read_at(at, min(CHUNK_BYTES, size - at)))
+                for chunk in chunks_of(reader, size, hashed):
+                    hasher.update(chunk)
         return hasher
 
     def hash_file(self, name: str, upload_id: str, algorithm: str) -> Any:
