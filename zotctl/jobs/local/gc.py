@@ -327,9 +327,9 @@ def _purge_folder(run: Run, root: Root, folder: Folder, stamp: int) -> None:
 
 
 def _is_damaged(local: LocalProtocol, folder: Folder, digest: Digest, trashed: Info) -> bool:
-    """Is the blob in its place known to be damaged, or of another size than this copy?"""
+    """Is there a blob in its place, and worse than this copy?"""
     info = local.context.stat(keys.blob(folder.name, digest))
-    return info is not None and (info.size != trashed.size or local.damaged.has(digest, info))
+    return info is not None and local.damaged.is_bad(digest, info, trashed.size)
 
 
 def _needed(marker: ReachableBlobs) -> Container[str] | None:

@@ -43,7 +43,7 @@ class LocalTrash:
         Raises DigestInvalid if they are no better."""
         local, blob = local_of(self._root), keys.blob(found.repository, found.digest)
         info = local.context.stat(blob)
-        if info is None or (info.size == found.size and not local.damaged.has(found.digest, info)):
+        if info is None or not local.damaged.is_bad(found.digest, info, found.size):
             return
         source = keys.trashed(found.run, found.repository, found.digest)
         with self._root.driver.open(blob) as bad, self._root.driver.open(source) as good:

@@ -37,6 +37,10 @@ class DamagedFiles:
         """Is this inode known to be damaged?"""
         return self.any_known() and any(same_file(known, info) for _, known in self.kept(digest))
 
+    def is_bad(self, digest: Digest, info: Info, size: int) -> bool:
+        """Is this file of another size than its blob has, or known to be damaged?"""
+        return info.size != size or self.has(digest, info)
+
     def any_known(self) -> bool:
         """Is any inode known to be damaged? One `stat` where none is, which is nearly always."""
         folder = self._context.stat(keys.DAMAGED)
