@@ -47,8 +47,8 @@ MUTANTS = [
         "I9",
         "and by gc, of a process that died",
         "storage/local/index_file.py",
-        "if row.digest is None or not _is_gone(tx, row.digest)",
-        "if row.digest is not None and not _is_gone(tx, row.digest)",
+        "if not _is_gone(tx, row)",
+        "if row.digest is not None and not _is_gone(tx, row)",
         SWAPPING + "test_i9_gc_takes_in_rows_that_mean_nothing_here",
     ),
     Mutant(

@@ -72,7 +72,7 @@ MUTANTS = [
         "storage/local/index_file.py",
         (
             "        for row in after.new_rows(before):\n"
-            "            _is_there(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing\n"
+            "            _is_gone(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing\n"
         ),
         "",
         OVER + "test_i5_what_is_merged_comes_back_from_the_trash",
@@ -161,7 +161,7 @@ MUTANTS = [
         "I5",
         "a row whose content is gone is not taken over",
         "storage/local/index_file.py",
-        "draft.adopt([row for row in rows if row.digest is None or not _is_gone(tx, row.digest)])",
+        "draft.adopt([row for row in rows if not _is_gone(tx, row)])",
         "draft.adopt(list(rows))",
         OVER + "test_i5_a_row_whose_content_is_gone_is_not_taken_over",
     ),
@@ -325,8 +325,8 @@ MUTANTS = [
         "I4",
         "a row whose manifest is damaged is taken over",
         "storage/local/index_file.py",
-        "        with suppress(Damaged):  # it heals, and every other row of it stays\n            tx.require(digest)\n    except NotFound:",
-        "        tx.require(digest)\n    except (NotFound, Damaged):",
+        "        with suppress(Damaged):  # it heals, and every other row of it stays\n            tx.require(row.digest)\n    except NotFound:",
+        "        tx.require(row.digest)\n    except (NotFound, Damaged):",
         OVER + "test_i4_a_row_whose_manifest_is_damaged_is_taken_over",
     ),
     Mutant(

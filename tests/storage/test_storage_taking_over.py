@@ -112,18 +112,24 @@ def test_i4_a_late_write_that_takes_its_time_is_waited_for(root: Path, tool: Wri
     assert tags(root) == ["ours", "theirs", "v1"]
 
 
-@pytest.mark.parametrize("method", ["create", "stat"])
-def test_a_late_write_that_can_not_be_merged_fails_no_commit(
-    root: Path, tool: Writer, caplog: pytest.LogCaptureFixture, method: str
-) -> None:
-    """Which is done."""
+def not_merged(root: Path, tool: Writer, method: str, error: StorageError) -> tuple[FailOn, Store]:
+    """A store whose next turn of the upkeep has met this error, in the merge of a late write."""
     match: Callable[[str], bool] = (lambda key: "/.index.json" in key) if method == "create" else _is_index
-    failing = FailOn(LocalDriver(str(root)), method, 1 << 30, IoFailed("broken"), match)
+    failing = FailOn(LocalDriver(str(root)), method, 1 << 30, error, match)
     store = store_over(failing)
     push_image(store, "a", "ours", seed="ours")
     tool.write("theirs")
     failing.left = 1
     store.maintain()
+    return failing, store
+
+
+@pytest.mark.parametrize("method", ["create", "stat"])
+def test_a_late_write_that_can_not_be_merged_fails_no_commit(
+    root: Path, tool: Writer, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """Which is done."""
+    failing, _ = not_merged(root, tool, method, IoFailed("broken"))
     assert failing.left <= 0
     assert "can't be taken over: broken" in caplog.text
     assert tags(root) == ["ours", "v1"]
@@ -132,13 +138,7 @@ def test_a_late_write_that_can_not_be_merged_fails_no_commit(
 @pytest.mark.parametrize("method", ["create", "stat"])
 def test_i4_a_late_write_that_can_not_be_merged_now_is_merged_later(root: Path, tool: Writer, method: str) -> None:
     """Its tool has ended, and was told that all is well."""
-    match: Callable[[str], bool] = (lambda key: "/.index.json" in key) if method == "create" else _is_index
-    failing = FailOn(LocalDriver(str(root)), method, 1 << 30, NoSpace("full"), match)
-    store = store_over(failing)
-    push_image(store, "a", "ours", seed="ours")
-    tool.write("theirs")
-    failing.left = 1
-    store.maintain()
+    _, store = not_merged(root, tool, method, NoSpace("full"))
     assert tags(root) == ["ours", "v1"]
     store.maintain()
     assert tags(root) == ["ours", "theirs", "v1"]

@@ -20,7 +20,7 @@ from zotctl.errors import (
     StorageError,
     ZotctlError,
 )
-from zotctl.oci.digest import ALGORITHMS, Digest
+from zotctl.oci.digest import ALGORITHMS
 from zotctl.oci.layout import LAYOUT_BYTES, check_layout
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
@@ -611,7 +611,7 @@ def _merged(before: Index, after: Index) -> Change:
 
     def change(tx: Transaction, draft: Index) -> None:
         for row in after.new_rows(before):
-            _is_there(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing
+            _is_gone(tx, row)  # takes what it leads to back from the trash; a missing blob stays missing
         draft.merge(before, after)
 
     return change
@@ -619,22 +619,17 @@ def _merged(before: Index, after: Index) -> Change:
 
 def _adopted(rows: Sequence[Row]) -> Change:
     def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt([row for row in rows if row.digest is None or not _is_gone(tx, row.digest)])
+        draft.adopt([row for row in rows if not _is_gone(tx, row)])
 
     return change
 
 
-def _is_gone(tx: Transaction, digest: Digest) -> bool:
+def _is_gone(tx: Transaction, row: Row) -> bool:
+    if row.digest is None:
+        return False
     try:
         with suppress(Damaged):  # it heals, and every other row of it stays
-            tx.require(digest)
+            tx.require(row.digest)
     except NotFound:
         return True
     return False
-
-
-def _is_there(tx: Transaction, row: Row) -> bool:
-    try:
-        return row.digest is not None and tx.require(row.digest) is not None
-    except (NotFound, Damaged):
-        return False
