@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import signal
 import socket
@@ -16,9 +17,18 @@ from typing import Any
 
 import pytest
 
-from zotctl.config import Config, HttpConfig, MetricsConfig, RootConfig, ScrubConfig, StorageConfig
+from zotctl.config import (
+    Config,
+    HttpConfig,
+    MetricsConfig,
+    RateLimit,
+    RootConfig,
+    ScrubConfig,
+    StorageConfig,
+    UploadLimits,
+)
 from zotctl.errors import NameInvalid, Unavailable, ZotctlError
-from zotctl.http import sockets, supervisor, worker
+from zotctl.http import counters, job_process, sockets, supervisor, worker
 from zotctl.http.job_process import FIRST_WITHIN_S, first_wait
 from zotctl.http.supervisor import BACK_OFF_S, STEADY_S, Supervisor
 
@@ -381,6 +391,66 @@ def test_a_worker_that_waits_to_be_replaced_is_not_at_the_end(made: Made) -> Non
     assert family.jobs == [], "nor are the jobs begun"
 
 
+# -- a reload that can't be done ---------------------------------------------------------------------
+
+
+def limited(config: Config) -> Config:
+    http = replace(config.http, rate_limit=RateLimit(rate=5.0), limits=UploadLimits(uploads_per_client=5))
+    return replace(config, http=http)
+
+
+@pytest.mark.parametrize("made_before", [0, 1])
+def test_a_server_without_room_for_what_workers_share_goes_on_as_it_is(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, made_before: int
+) -> None:
+    family = serving(made())
+    old, memfd_create, opened = family.running.config, os.memfd_create, list[int]()
+
+    def created(name: str, flags: int) -> int:
+        if len(opened) == made_before:
+            raise OSError(errno.EMFILE, "Too many open files")
+        opened.append(memfd_create(name, flags))
+        return opened[-1]
+
+    family.fresh = limited(old)
+    monkeypatch.setattr(os, "memfd_create", created)
+    family.gets(signal.SIGHUP)
+    assert family.running.config is old and family.running.rates is None and family.running.uploads is None
+    assert len(family.forked) == 1 and "the old one stays: no lock can be shared" in caplog.text
+    assert not any(os.path.exists(f"/proc/self/fd/{one}") for one in opened)
+    monkeypatch.setattr(os, "memfd_create", memfd_create)
+    family.gets(signal.SIGHUP)
+    assert family.running.config is family.fresh and len(family.forked) == 2
+    rates, uploads = family.running.rates, family.running.uploads
+    assert rates is not None and uploads is not None
+    rates.close()
+    uploads.close()
+
+
+def test_a_worker_without_memory_to_count_in_leaves_the_old_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, size: int) -> mmap.mmap:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    family = serving(made(gc=True))
+    family.fresh = replace(family.running.config, metrics=MetricsConfig(enabled=True))
+    plan = family.running.plan
+    monkeypatch.setattr(job_process, "Plan", lambda: plan)  # there was room for it
+    monkeypatch.setattr(counters, "mmap", SimpleNamespace(mmap=full, PAGESIZE=mmap.PAGESIZE))
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 1 and not family.running.stopping
+    family.sleep()
+    assert family.jobs == [] and family.running.keeper_at is not None, "tried again"
+
+
+def test_a_bug_in_the_reading_of_a_configuration_ends_no_server(
+    made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    family = serving(made())
+    monkeypatch.setattr(family.running, "reload", lambda config: int("a bug"))
+    family.gets(signal.SIGHUP)
+    assert len(family.forked) == 1 and "ValueError" in caplog.text
+
+
 # -- the process for the jobs ----------------------------------------------------------------------
 
 
@@ -426,6 +496,28 @@ def test_a_reload_makes_the_jobs_due_anew(made: Made) -> None:
     family.gets(signal.SIGHUP)
     family.ends(family.jobs[1], 0)
     assert family.running.keeper is None and family.running.keeper_at is None, "no job is wanted any more"
+
+
+def test_signals_to_reload_do_not_put_the_jobs_off_for_ever(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_process, "first_wait", lambda config: FIRST_WITHIN_S)
+    family = serving(made(gc=True))
+    for _ in range(5):
+        family.at += FIRST_WITHIN_S / 4
+        family.gets(signal.SIGHUP)
+        family.serves(family.forked[-1])
+    assert len(family.jobs) == 1
+
+
+def test_jobs_may_be_due_after_longer_than_a_system_call_waits(made: Made) -> None:
+    family = serving(made(gc=True))
+    family.sleep()
+    far = family.at + 60 * 86400
+    assert family.running.plan.write({"gc /a": far})
+    family.ends(family.jobs[0], 0)
+    while family.at < far:
+        assert len(family.jobs) == 1
+        assert family.sleep() * 1000 < 1 << 31, "poll(2) takes an int"
+    assert len(family.jobs) == 2
 
 
 def test_servers_that_start_together_do_not_collect_together() -> None:

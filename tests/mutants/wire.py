@@ -301,7 +301,7 @@ MUTANTS = [
         "I14",
         "workers share the limits of rates",
         "ratelimit.py",
-        "memoryview(mmap.mmap(-1, cells * CELL_BYTES))",
+        "memoryview(shared_memory(cells * CELL_BYTES))",
         "memoryview(bytearray(cells * CELL_BYTES))",
         UNITS + "test_processes_share_a_rate",
     ),

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
+from zotctl.errors import Unavailable
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 CODES = (*sorted({499, *(status.value for status in HTTPStatus if status >= 200)}),)
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
@@ -50,6 +52,14 @@ class RequestCounts(NamedTuple):
     sent: int
 
 
+def shared_memory(size: int) -> mmap.mmap:
+    """`size` bytes for this process and all that it forks. Raises Unavailable if the system has no room for them."""
+    try:
+        return mmap.mmap(-1, size)
+    except OSError as error:
+        raise Unavailable(f"no memory can be shared: {error.strerror}") from error
+
+
 class SharedCounters:
     """Made before the fork. `routes`: how many there are; `workers`: how many serve at a time."""
 
@@ -58,7 +68,7 @@ class SharedCounters:
         self._rows = 2 * workers + SPARE_ROWS
         self._width = _FIRST + self._blocks + self._blocks * _BLOCK
         # One more row, which is never read, for workers that got no row of their own.
-        self._cells = memoryview(mmap.mmap(-1, (1 + (self._rows + 1) * self._width) * CELL_BYTES)).cast("Q")
+        self._cells = memoryview(shared_memory((1 + (self._rows + 1) * self._width) * CELL_BYTES)).cast("Q")
         self._free = set(range(self._rows))
         self._roots: dict[str, int] = {}
         self.jobs = SharedText()
@@ -174,7 +184,7 @@ class SharedText:
     """A text that one process replaces and others read. Of its two halves, one is complete at any moment."""
 
     def __init__(self, size: int = JOBS_TEXT_BYTES) -> None:
-        self._size, self._memory = size, mmap.mmap(-1, mmap.PAGESIZE + 2 * size)
+        self._size, self._memory = size, shared_memory(mmap.PAGESIZE + 2 * size)
         self._state = memoryview(self._memory)[:CELL_BYTES].cast("Q")
         """Twice the length, and which half it is."""
 
@@ -213,7 +223,7 @@ class StatusBoard:
     """One row a worker; made before the fork."""
 
     def __init__(self, rows: int) -> None:
-        self._memory, self._rows = mmap.mmap(-1, max(rows, 1) * _STATUS_ROW.size), rows
+        self._memory, self._rows = shared_memory(max(rows, 1) * _STATUS_ROW.size), rows
 
     def row(self, index: int) -> Status:
         """The row in which worker `index` counts, reset to zero."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import ipaddress
 import math
-import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from zotctl.config import RateLimit
-from zotctl.errors import TooManyRequests
-from zotctl.http.counters import CELL_BYTES
+from zotctl.errors import TooManyRequests, Unavailable
+from zotctl.http.counters import CELL_BYTES, shared_memory
 from zotctl.http.errors import Refused
 from zotctl.http.request import Request
 
@@ -40,7 +39,11 @@ class SharedLock:
     and is not for several threads of one."""
 
     def __init__(self, name: str) -> None:
-        self._file = os.memfd_create(name, os.MFD_CLOEXEC)
+        """Raises Unavailable if no file can be opened."""
+        try:
+            self._file = os.memfd_create(name, os.MFD_CLOEXEC)
+        except OSError as error:
+            raise Unavailable(f"no lock can be shared: {error.strerror}") from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,7 +68,7 @@ class SharedRates:
         self._rates[_ALL] = limit.rate or 0.0
         self._client_rate, self._clock = limit.client_rate or 0.0, clock
         cells = _CLIENTS + CLIENT_SETS * CLIENTS_IN_SET * 2
-        self._cells = memoryview(mmap.mmap(-1, cells * CELL_BYTES)).cast("Q")
+        self._cells = memoryview(shared_memory(cells * CELL_BYTES)).cast("Q")
         self._lock = SharedLock("zotctl-rates")
 
     def take(self, method: str | None, client: str) -> float:

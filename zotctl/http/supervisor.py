@@ -37,6 +37,8 @@ STOP_NOW_S = 3.0
 """After which a worker that was told to stop now is killed."""
 AFTER_DRAIN_S = 15.0
 """Beyond `drain`, after which a worker that does not end is killed."""
+LONGEST_SLEEP_S = 86400.0
+"""poll(2) takes milliseconds of 32 bits, which are less than the month that may lie between two collections."""
 STEADY_S = 5.0
 """After which a worker's death is no sign that the next one will die too."""
 BACK_OFF_S = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
@@ -214,7 +216,7 @@ class Supervisor:
         due += [self.keeper_at] if self.keeper_at is not None else []
         if self.watchdog is not None:
             due.append(time.monotonic() + self.watchdog)
-        return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
+        return max(0.0, min(min(due) - time.monotonic(), LONGEST_SLEEP_S) * 1000 + 1) if due else None
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -284,8 +286,9 @@ class Supervisor:
         systemd.reloading()
         try:
             self._take(self.reload(self.config))
-        except ZotctlError as error:
-            log.error("the configuration is refused, the old one stays: %s", error.message)
+        except Exception as error:  # by a bug of ours no server must end that can go on as it is
+            reason, is_bug = (error.message, False) if isinstance(error, ZotctlError) else (repr(error), True)
+            log.error("the configuration is refused, the old one stays: %s", reason, exc_info=is_bug)
             systemd.notify("READY=1")
             return
         self._plan_jobs()
@@ -293,19 +296,23 @@ class Supervisor:
         self._restart_next()
 
     def _take(self, config: Config) -> None:
+        """Raises Unavailable, and changes nothing, if the system has no room for what the workers are to share."""
         old, new = self.config.http, config.http
+        plan, rates, uploads = job_process.Plan(), self.rates, self.uploads
+        if old.limits != new.limits:
+            uploads = _uploads(config)
+        if old.rate_limit != new.rate_limit:
+            try:
+                rates = _rates(config)
+            except Unavailable:
+                _leave(uploads, self.uploads)
+                raise
         for key, value in self.fixed.items():
             if (wanted := getattr(new, key)) != value:
                 log.warning("http.%s stays %r until a restart, which makes it %r", key, value, wanted)
-        self.config = config
-        if old.rate_limit != new.rate_limit:
-            if self.rates is not None:
-                self.rates.close()
-            self.rates = _rates(config)
-        if old.limits != new.limits:
-            if self.uploads is not None:
-                self.uploads.close()
-            self.uploads = _uploads(config)
+        _leave(self.rates, rates)
+        _leave(self.uploads, uploads)
+        self.config, self.plan, self.rates, self.uploads = config, plan, rates, uploads
 
     def _restart_next(self) -> None:
         while self.restarting:
@@ -442,17 +449,19 @@ class Supervisor:
     # -- the jobs --------------------------------------------------------------------------------
 
     def _plan_jobs(self) -> None:
-        """Begin anew, by the configuration as it is now."""
-        self.plan, self.keeper_at = job_process.Plan(), None
+        """Begin anew, by the configuration as it is now. What was to begin earlier does: signals that come again and
+        again must not put it off for ever."""
+        before, self.keeper_at = self.keeper_at, None
         if self.keeper is not None:
             _kill(self.keeper, signal.SIGTERM)  # the next one starts when it has ended
         elif job_process.is_wanted(self.config):
-            self.keeper_at = time.monotonic() + job_process.first_wait(self.config)
+            at = time.monotonic() + job_process.first_wait(self.config)
+            self.keeper_at = at if before is None else min(at, before)
 
     def _start_keeper(self) -> None:
         self.keeper_at = None
-        board = self._measuring()
         try:
+            board = self._measuring()
             with _pipes(1) as ((life_end, life),), _signals_held():
                 pid = os.fork()
                 if pid == 0:
@@ -545,6 +554,12 @@ def _rates(config: Config) -> SharedRates | None:
 def _uploads(config: Config) -> SharedUploads | None:
     limits = config.http.limits
     return SharedUploads(limits) if limits.uploads_per_client or limits.bytes_per_client else None
+
+
+def _leave(old: SharedRates | SharedUploads | None, new: SharedRates | SharedUploads | None) -> None:
+    """Close what is not in use any more."""
+    if old is not None and old is not new:
+        old.close()
 
 
 def _kill(child: Child, number: signal.Signals) -> None:

@@ -8,7 +8,6 @@ sends no word. The lock is one of the kernel, which ends with a process that is 
 
 from __future__ import annotations
 
-import mmap
 import os
 import secrets
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 
 from zotctl.config import UploadLimits
 from zotctl.errors import BlobUploadUnknown, DigestInvalid, NoSpace, TooManyRequests
-from zotctl.http.counters import CELL_BYTES
+from zotctl.http.counters import CELL_BYTES, shared_memory
 from zotctl.http.errors import Refused
 from zotctl.http.ratelimit import SharedLock, client_key, shared_key
 from zotctl.http.request import Request
@@ -42,7 +41,7 @@ class SharedUploads:
 
     def __init__(self, limits: UploadLimits, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._limits, self._clock = limits, clock
-        self._memory = mmap.mmap(-1, 5 * RECORDS * CELL_BYTES)
+        self._memory = shared_memory(5 * RECORDS * CELL_BYTES)
         self._cells = memoryview(self._memory).cast("Q")
         self._lock = SharedLock("zotctl-uploads")
 
