@@ -20,7 +20,9 @@ from zotctl.oci.digest import Digest, digest_of
 DAMAGED = "damaged"
 """The repository whose content is damaged; no other has any of it."""
 FOUND_WITHIN = 120.0
-"""Seconds, in which a scrub has to find damage, however often it is killed."""
+"""Seconds, in which the scrubs of others are expected to find damage, and in which servers see what a scrub found."""
+SCRUBBED_WITHIN = 900.0
+"""Seconds, in which a scrub of one repository has to end, however often it is killed or kept out."""
 
 
 class Vandal(Pusher):
@@ -60,13 +62,20 @@ class Vandal(Pusher):
             self._post(DAMAGED, str(digest_of(body)), body, made)
 
     def _await(self, path: str, digest: str) -> None:
-        end = time.monotonic() + FOUND_WITHIN
+        """Until it is not served. A scrub that began after the flip and says that it is done has found it, and each
+        server knows that soon; one that is killed, or kept out by another, says nothing."""
+        begun, done = time.monotonic(), float("inf")
         while self.ask("HEAD", path, digest)[0].status_code != 404:
-            if self.world.stop.is_set() or time.monotonic() > end:
-                self.world.jobs.run("scrub", "--repo", DAMAGED, allowed=(0, DAMAGE, 11))
-            if time.monotonic() > end + FOUND_WITHIN:
+            if time.monotonic() > done + FOUND_WITHIN:
                 self.journal.fail("damage is not found", digest)
                 raise Refused
+            if time.monotonic() > begun + SCRUBBED_WITHIN:
+                self.journal.fail("no scrub comes to its end", digest)
+                raise Refused
+            if self.world.stop.is_set() or time.monotonic() > begun + FOUND_WITHIN:
+                code = self.world.jobs.run("scrub", "--repo", DAMAGED, allowed=(0, DAMAGE, 11))
+                if code in (0, DAMAGE):
+                    done = min(done, time.monotonic())
             time.sleep(0.3)
 
 
