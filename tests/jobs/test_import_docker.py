@@ -170,6 +170,37 @@ def test_what_does_not_fit_is_left_out_and_named(
     assert store.repository("a").tags() == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "tags"),
+    [
+        ({"RepoTags": ["a:bad", 1], "Layers": ["l"]}, ("bad",)),
+        ({"Config": 5, "RepoTags": ["a:bad"], "Layers": ["l"]}, ("bad",)),
+        ({"Config": "config", "RepoTags": ["a:bad"], "Layers": ["l", 1]}, ("bad",)),
+        ({"Config": "config", "RepoTags": ["a:bad"], "Layers": {"l": "l"}}, ("bad",)),
+        ({"Config": "config", "RepoTags": "a:bad", "Layers": "l"}, ()),
+        ("a:bad", ()),
+        (None, ()),
+    ],
+)
+def test_an_entry_that_is_none_is_named_beside_others(
+    store: Store, made: Image, tmp_path: Path, entry: object, tags: tuple[str, ...]
+) -> None:
+    """Wherever it stands: nobody may take the archive for imported, and lose what is in it."""
+    images = saved("docker", (made, ["a:good"]), (image("alpine"), ["b:too"]))
+    path = archive(tmp_path / "a.tar", changed(images, lambda e: e.insert(1, entry)))
+    for report in (run_import(store, path, dry_run=True), run_import(store, path), checked(store, path)):
+        assert (report.exit_code, kinds(report)) == (4, ["missing_blob"]), report.document()
+        assert report.findings[0].tags == tags
+    assert store.repository("a").tags() == ["good"] and store.repository("b").tags() == ["too"]
+
+
+@pytest.mark.parametrize("names", ["a:1", {"a:1": 1}, 5, None])
+def test_names_that_are_no_list(store: Store, made: Image, tmp_path: Path, names: object) -> None:
+    images = changed(saved("docker", (made, ["a:1"])), lambda e: e[0].update(RepoTags=names))
+    assert run_import(store, archive(tmp_path / "a.tar", images)).exit_code == 0
+    assert store.repository("a").tags() == []
+
+
 def test_i14_a_config_and_a_layer_are_looked_into_once(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ from zotctl.jobs.imports import archives
 from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.run import Run
 from zotctl.jobs.staging import STAGING
-from zotctl.oci.digest import digest_of
+from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.storage import Store
 from zotctl.storage.driver import Writer
 from zotctl.storage.local.driver import LocalDriver
@@ -115,6 +115,26 @@ def test_what_a_killed_run_staged_is_used(
     monkeypatch.setattr(archives.Staging, "take", lambda s, d, size, c: (taken.append(size), take(s, d, size, c))[1])
     assert run_import(store, path).exit_code == 0
     assert len(taken) == sum(1 for _ in (source / "blobs" / "sha256").iterdir())
+
+
+@pytest.mark.parametrize("least", [0, 1 << 20])
+def test_what_a_power_cut_left_of_staged_blobs_is_not_used(
+    store: Store, source: Path, tmp_path: Path, least: int
+) -> None:
+    """They are not flushed: sizes may be right, and bytes not. `least`: of the manifests as well, or of layers only."""
+    path = tmp_path / "app.tar"
+    path.write_bytes(tar_of(source))
+    assert run_import(store, path, max_duration=-1).exit_code == 16
+    for blob in sorted((source / "blobs" / "sha256").iterdir()):
+        store.roots[0].maintenance.take(STAGING, parse_digest(f"sha256:{blob.name}"), [blob.read_bytes()])
+        staged = Path(store.roots[0].label, STAGING, "blobs", "sha256", blob.name)
+        if staged.stat().st_size >= least:
+            with staged.open("r+b") as file:  # the pool has the same file
+                file.write(bytes(staged.stat().st_size))
+    assert run_import(local_store(tmp_path / "store"), path).exit_code == 0
+    assert all(pulls(local_store(tmp_path / "store"), "app", heavy(number), f"v{number}") for number in range(8))
+    for blob in (tmp_path / "store" / "app" / "blobs" / "sha256").iterdir():
+        assert digest_of(blob.read_bytes()).encoded == blob.name
 
 
 def test_stopped_in_time_and_resumed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

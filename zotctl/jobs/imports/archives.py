@@ -43,6 +43,7 @@ from zotctl.jobs.staging import STAGING
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.storage import keys
+from zotctl.storage.digests import Digests
 from zotctl.storage.driver import Reader, chunks_of
 from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, parse_index
@@ -284,10 +285,12 @@ class Staging:
 
     def __init__(self, root: Root, repository: str | None) -> None:
         self._root, self._repository, self._growth = root, repository, Growth()
+        self._good = Digests()
+        """What was staged or hashed in this run."""
 
     def has(self, digest: Digest, size: int) -> bool:
         """Whether the blob is staged already, or is a large one that the repository has."""
-        if self._holds(STAGING, digest, size):
+        if self._holds(STAGING, digest, size) and (digest in self._good or self._is_sound(digest)):
             return True
         return bool(self._repository and size > LISTED_BODY_BYTES and self._holds(self._repository, digest, size))
 
@@ -297,9 +300,25 @@ class Staging:
         except (NotFound, Damaged):
             return False
 
+    def _is_sound(self, digest: Digest) -> bool:
+        """Whether what an earlier run has staged has the right bytes. It was not flushed, so after a power cut its size
+        says nothing. What has not is removed. A bucket has hashed it, and takes a blob as a whole or not at all."""
+        if not self._root.by_requests:
+            with self._root.driver.open(keys.blob(STAGING, digest)) as reader:
+                state = new_hash(digest.algorithm)
+                for data in chunks_of(reader):
+                    state.update(data)
+            if digest_of_hash(digest.algorithm, state) != digest:
+                self._root.driver.unlink(keys.blob(STAGING, digest))
+                return False
+        self._good.add(digest)
+        return True
+
     def take(self, digest: Digest | None, size: int, chunks: Iterable[bytes]) -> Digest:
         """Write the blob where blobs are staged. Raises DigestInvalid."""
-        return self._root.maintenance.take(STAGING, digest, chunks)
+        found = self._root.maintenance.take(STAGING, digest, chunks)
+        self._good.add(found)
+        return found
 
     def read(self, digest: Digest) -> bytes | None:
         """A small file that was staged."""

@@ -64,15 +64,29 @@ class _Unfit(Exception):
 
 
 def docker_images(body: bytes | None) -> list[DockerImage]:
-    """The entries of a manifest.json; none if it is something else."""
-    found: list[DockerImage] = []
-    with suppress(ValueError, TypeError, AttributeError, KeyError):
-        for image in load_json(body or b"[]"):
-            config, layers, names = image["Config"], image.get("Layers") or (), image.get("RepoTags") or ()
-            if not isinstance(config, str) or not all(isinstance(one, str) for one in layers):
-                return []
-            found.append(DockerImage(config, tuple(layers), tuple(one for one in names if isinstance(one, str))))
-    return found
+    """The entries of a manifest.json; none if it is something else. One that is no entry beside others that are is an
+    image without a config, which is then missed."""
+    with suppress(ValueError):
+        found = load_json(body or b"[]")
+        if isinstance(found, list) and any(map(_is_entry, found)):
+            return [_image(one) if _is_entry(one) else DockerImage("", (), _names(one)) for one in found]
+    return []
+
+
+def _is_entry(found: object) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("Config"), str):
+        return False
+    layers = found.get("Layers") or []
+    return isinstance(layers, list) and all(isinstance(one, str) for one in layers)
+
+
+def _image(entry: dict[str, Any]) -> DockerImage:
+    return DockerImage(entry["Config"], tuple(entry.get("Layers") or ()), _names(entry))
+
+
+def _names(entry: object) -> tuple[str, ...]:
+    names = entry.get("RepoTags") if isinstance(entry, dict) else None
+    return tuple(one for one in names if isinstance(one, str)) if isinstance(names, list) else ()
 
 
 def docker_names(body: bytes | None) -> dict[str, list[str]]:
