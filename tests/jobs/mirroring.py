@@ -58,6 +58,14 @@ class Target:
         with self.driver.create(key) as writer:
             writer.write([body])
 
+    def remove(self, key: str) -> None:
+        """Behind the back of every store."""
+        self.store.close()
+        if self.kind == "bucket":
+            self.objects.delete(key)
+        else:
+            self.driver.unlink(key)
+
     def rows(self) -> dict[str, set[tuple[str | None, str]]]:
         return rows_of(self.open())
 

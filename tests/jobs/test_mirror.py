@@ -16,13 +16,16 @@ from tests.jobs.layouts import age, lay_out, store_of
 from tests.jobs.mirroring import Target, Watched, change, dropped, image, rows_of
 from tests.jobs.test_import_distribution import push as push_old
 from tests.stores import drop_rows, history_of, push_image
+from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports import sources
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
+from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage import Store
+from zotctl.storage import Store, keys
+from zotctl.storage.driver import read
 from zotctl.storage.opening import directory
 
 
@@ -179,10 +182,40 @@ def test_the_storage_of_distribution_is_followed(target: Target, tmp_path: Path)
     assert target.rows() == {"app": {("v1", image("1")), (None, image("2"))}}
 
 
+# -- what the target has lost -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["layer", "child", "manifest"])
+def test_what_the_target_lacks_comes_anew(target: Target, source: Path, lost: str) -> None:
+    """Though its index.json is that of the source: a backup that lost something must not stay so for ever."""
+    assert target.mirror(source).exit_code == 0
+    made = images.image("1")
+    body = {"layer": made.blobs[1], "child": images.image("child").manifest, "manifest": made.manifest}[lost]
+    key = keys.blob("a", digest_of(body))
+    target.remove(key)
+    assert target.mirror(source).exit_code == 0
+    assert read(target.open().roots[0].driver, key, 1 << 20) == body
+    assert target.rows() == rows_of(store_of(source))
+
+
+def test_what_the_target_knows_to_be_damaged_comes_anew(target: Target, source: Path) -> None:
+    target.mirror(source)
+    layer = images.image("1").blobs[1]
+    key = keys.blob("a", digest_of(layer))
+    target.write(key, bytes(len(layer)))
+    assert target.mirror(source).exit_code == 0, "nobody knows"
+    checked = Run("scrub", target.open())
+    assert checked.finish(lambda: scrub(checked, ScrubOptions(workers=1))).exit_code == 4
+    assert target.mirror(source).exit_code == 0
+    assert read(target.open().roots[0].driver, key, 1 << 20) == layer
+
+
 # -- what it costs ------------------------------------------------------------------------------
 
 
-def test_unchanged_repositories_open_nothing_and_write_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_unchanged_repositories_only_manifests_are_opened_and_nothing_written(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = Target("directory")
     target.mirror(source)
     kept = target.driver
@@ -192,8 +225,11 @@ def test_unchanged_repositories_open_nothing_and_write_nothing(source: Path, mon
     report = target.mirror(source)
     rows = sum(map(len, rows_of(store_of(source)).values()))
     assert (report.exit_code, report.items, report.summary["unchanged"]) == (0, [], rows)
-    opened = {call.key for call in (*here.calls, *there.calls) if call.method == "open"}
-    assert {key.rpartition("/")[2] for key in opened if not key.startswith(".zotctl")} <= {"index.json", "oci-layout"}
+    opened = {call.key.rpartition("/")[2] for call in there.calls if call.method == "open"}
+    assert opened <= {"index.json", "oci-layout"}
+    read_here = {call.key for call in here.calls if call.method == "open" and "/blobs/" in call.key}
+    listed = {f"{name}/blobs/sha256/{digest[7:]}" for name, some in target.rows().items() for _, digest in some}
+    assert read_here == listed
     assert not [call for call in there.calls if ".zotctl/history" in call.key]
     writes = ("create", "append", "link", "rename", "exchange", "unlink", "mkdir", "sync_file", "sync_dir")
     assert not [call for call in here.calls if call.method in writes and not call.key.startswith(".zotctl")]
@@ -209,15 +245,18 @@ def test_what_is_unclear_is_told_by_each_run(target: Target, source: Path) -> No
     assert second.exit_code == first.exit_code != 0
 
 
-def test_an_unchanged_repository_of_a_bucket_costs_a_request(source: Path) -> None:
+def test_an_unchanged_repository_of_a_bucket_costs_its_manifests_and_a_list(source: Path) -> None:
     target = Target("bucket")
     target.mirror(source)
     counted = Counted(target.objects)
     target.another = lambda wrapped=None: Target.another(target, counted)  # type: ignore[method-assign]
     assert target.mirror(source).exit_code == 0
     asked = [(method, key) for method, key in counted.requests if not key.startswith(".zotctl")]
-    assert len([one for one in asked if "blobs" in one[1]]) == 0
-    assert len([key for _, key in asked if key.endswith("index.json")]) <= 2 * len(rows_of(store_of(source)))
+    rows = rows_of(store_of(source))
+    manifests = {f"{name}/blobs/sha256/{digest[7:]}" for name, some in rows.items() for _, digest in some}
+    assert sorted(key for method, key in asked if method == "open") == sorted(manifests)
+    assert len([one for one in asked if "blobs" in one[1] and one[0] != "open"]) <= 2 * len(rows) + 1
+    assert len([key for _, key in asked if key.endswith("index.json")]) <= 2 * len(rows)
     assert not [key for method, key in asked if method in ("put", "delete", "copy")]
 
 

@@ -15,9 +15,11 @@ from functools import cached_property, partial
 
 from zotctl.config import is_bucket
 from zotctl.errors import NoSuchStore, NotFound, ReadOnly, Unavailable, UsageError
+from zotctl.jobs.check.repository import StoredCheck
 from zotctl.jobs.finding import DAMAGE_KINDS, Finding
 from zotctl.jobs.gc import apply_drops, drop_rows
 from zotctl.jobs.imports.distribution import DistributionTree
+from zotctl.jobs.imports.needs import Needs
 from zotctl.jobs.imports.plan import ImportOptions, Wanted, plan_import
 from zotctl.jobs.imports.repository import RepositoryImport, index_now
 from zotctl.jobs.imports.sources import PIPE, BucketSource, Layout, is_archive
@@ -26,6 +28,7 @@ from zotctl.jobs.reachable import mark, mark_index
 from zotctl.jobs.report import counted
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
+from zotctl.oci.digest import Digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.distribution import REPOSITORIES, ROOT
@@ -168,6 +171,8 @@ class Mirror:
     _troubles: int = 0
     """What had gone wrong before the current layout."""
     _has_tags: bool = False
+    _damaged: dict[str, set[Digest]] = field(default_factory=dict)
+    """What each root has a copy of that is known to be damaged."""
 
     def survey(self, tree: SourceTree) -> None:
         """Note the repositories of the target that the tree lacks. Call it first: only what is there by then can go."""
@@ -190,19 +195,36 @@ class Mirror:
         return damage + len(report.errors) + len(report.codes)
 
     def is_unchanged(self, layout: Layout) -> bool:
-        """Whether the target has the same tags and manifests as the layout: then nothing of it is opened."""
+        """Whether the target has the same tags and manifests as the layout, and all that they need: then nothing of the
+        layout is opened."""
         plan = plan_import(layout, {}, self.options)  # which reads manifests only for several repositories
         if len(plan.repositories) != 1 or plan.findings:
             return False
         ((name, rows),) = plan.repositories.items()
-        there = index_now(self.run.store.repository_for_push(name).root, name)
+        root = self.run.store.repository_for_push(name).root
+        there = index_now(root, name)
         is_same = _tags(there) == {row.tag: row.digest for row in rows if row.tag}
         if not is_same or there.digests.keys() != {row.digest for row in rows}:
+            return False
+        if not self._has_all(root, name, there, layout, rows):
             return False
         self._note_tags(rows)
         self.run.add("repositories")
         self.run.add("unchanged", len(rows))
         return True
+
+    def _has_all(self, root: Root, name: str, there: Index, layout: Layout, rows: list[Wanted]) -> bool:
+        """Whether the target has what its manifests lead to, by a list: what is missing, or known to be damaged, comes
+        anew."""
+        (check := StoredCheck(root, name)).list_all()
+        with root.graphs.of(name).at(there, again=True) as graph:
+            needed = None if graph.faults else Needs(layout, graph).of(rows)
+        if root.label not in self._damaged:
+            self._damaged[root.label] = root.maintenance.damaged()
+        damaged = self._damaged[root.label]
+        return needed is not None and all(
+            check.present.get(one) == size and one not in damaged for one, size in needed.pairs()
+        )
 
     def note(self, importing: list[RepositoryImport], *, whole: bool) -> None:
         """Note what the repositories of one layout are to lose. `whole`: all of it came in. Raises UsageError if it
