@@ -9,8 +9,49 @@ SWAPPING = "tests/storage/test_storage_swapping.py::"
 ROOTS = "tests/storage/test_storage_roots.py::"
 FULL = "tests/faultproof/test_fulldisk.py::"
 OWNED = "tests/storage/test_storage_owned.py::"
+TICK = "tests/storage/test_storage_tick.py::"
 
 MUTANTS = [
+    Mutant(
+        "tick-believed",
+        kinds.FOREIGN,
+        "I4",
+        "what was written just now is read again, since another write in that tick leaves the same times",
+        "storage/local/index_file.py",
+        "return self.settled and self.generation == generation",
+        "return self.generation == generation",
+        TICK + "test_i4_a_push_loses_no_write_that_came_after_a_read",
+    ),
+    Mutant(
+        "tick-rendered",
+        kinds.FOREIGN,
+        "I4",
+        "and has a generation of its own, by which lists are kept",
+        "storage/local/index_file.py",
+        "info.generation if settled else (*info.generation, next(self._unsettled))",
+        "info.generation",
+        TICK + "test_i4_the_second_of_two_writes_is_read",
+    ),
+    Mutant(
+        "tick-committed",
+        kinds.FOREIGN,
+        "I4",
+        "a commit goes on from a state after which each write has another time",
+        "storage/local/index_file.py",
+        "        self._context.clock.sleep(2 * SETTLED_S)\n",
+        "",
+        TICK + "test_i4_a_push_loses_no_write_that_comes_in_its_commit",
+    ),
+    Mutant(
+        "tick-of-ours",
+        kinds.FOREIGN,
+        "I11",
+        "our own files need no second look: their times differ",
+        "storage/local/index_file.py",
+        "    return info.mtime_ns != info.ctime_ns\n",
+        "    return False\n",
+        TICK + "test_what_stays_as_it_is_gets_read_no_more_and_ours_once",
+    ),
     Mutant(
         "swap-not-looked-at",
         kinds.FOREIGN,

@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 20
 """Bytes that are read at once where a whole object is read."""
 
 Buffer = bytes | bytearray | memoryview
-Generation = tuple[int, int, int, int] | str
+Generation = tuple[int, ...] | str
 """Of a file: its inode, size and times. Of an object: its ETag."""
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from itertools import count
 from typing import NamedTuple
 
 from zotctl.errors import (
@@ -27,7 +28,7 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_missing, parse_index
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import SETTLED_S, LocalContext
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held, Turns
@@ -83,6 +84,14 @@ class _Known(NamedTuple):
 
     generation: Generation
     found: Snapshot | LayoutInvalid
+    seen: float
+    """Since when the file is seen with this generation, by `clock.elapsed`."""
+    settled: bool
+    """Has whatever is written since another generation?"""
+
+    def tells(self, generation: Generation) -> bool:
+        """Need a file of this generation not be read?"""
+        return self.settled and self.generation == generation
 
     @property
     def rows(self) -> Index | None:
@@ -119,6 +128,7 @@ class IndexFiles:
         """Repositories that a reader found without index.json, and with a swap to finish."""
         self._mutex = threading.Lock()
         self._turns = Turns(context.clock)
+        self._unsettled = count()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -138,7 +148,7 @@ class IndexFiles:
         info = self._context.driver.stat(keys.index(name))
         generation = info.generation
         known = self._cache.get(name)
-        if known is not None and known.generation == generation:
+        if known is not None and known.tells(generation):
             return known.get()
         if not info.is_file:
             raise _not_a_file(keys.index(name))
@@ -198,25 +208,28 @@ class IndexFiles:
                     if info.generation != first:
                         what = f"{keys.index(name)} is not yet readable: another program is writing it"
                         raise NotYetReadable(f"{what}; try again") from error
-                    self._cache.put(name, _Known(info.generation, error))
+                    self._cache.put(name, _Known(info.generation, error, began, settled=True))
                     raise
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
     def _parse_once(self, name: str, reader: Reader, info: Info) -> Snapshot:
         known = self._cache.get(name)
-        if known is not None and known.generation == info.generation:
+        if known is not None and known.tells(info.generation):
             return known.get()
         if info.size > LARGEST_INDEX_BYTES:
             raise LayoutInvalid(f"index.json has {info.size} bytes, more than {LARGEST_INDEX_BYTES}")
         self._check_layout(name)
+        now = self._context.clock.elapsed()
+        seen = known.seen if known is not None and known.generation == info.generation else now
+        settled = _is_stamped_by_us(info) or now - seen > SETTLED_S
         body = reader.read_at(0, info.size)
         # Not after the parse: one that takes longer than others take to commit would never be kept, and each reader
         # would parse all rows again.
         is_whole = reader.info().generation == info.generation
         index = parse_index(body, known.rows if known else None)
-        snapshot = Snapshot(index, info.generation)
+        snapshot = Snapshot(index, info.generation if settled else (*info.generation, next(self._unsettled)))
         if is_whole and self._cache.get(name) is known:  # or else a later one was read meanwhile
-            self._cache.put(name, _Known(info.generation, snapshot), index.weight)
+            self._cache.put(name, _Known(info.generation, snapshot, seen, settled), index.weight)
         return snapshot
 
     def _check_layout(self, name: str) -> None:
@@ -256,7 +269,7 @@ class IndexFiles:
         with ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._context.driver.open(keys.index(held.name)))
-                before = self._parse(held.name, reader)
+                before = self._parse_settled(held.name, reader)
             except NotFound:  # of either file: a process that made the layout may have died between the two
                 self._refuse_what_is_no_file(held.name)
                 if self._finish_swap(held):
@@ -272,6 +285,14 @@ class IndexFiles:
                 stack.pop_all()
                 self._watch(held.name, reader, before)
             return outcomes
+
+    def _parse_settled(self, name: str, reader: Reader) -> Snapshot:
+        """The state to go on from. A foreign tool that writes in place after it gives the file another generation."""
+        before = self._parse(name, reader)
+        if len(before.generation) == len(reader.info().generation):
+            return before
+        self._context.clock.sleep(2 * SETTLED_S)
+        return self._parse(name, reader)
 
     def _finish_swap(self, held: Held) -> bool:
         """Put an index.json back that a commit has taken away and died: an NFS client replaces a file that is open on
@@ -348,7 +369,7 @@ class IndexFiles:
                 writer.set_attributes(like, swap.ours)
                 writer.sync()
                 written = writer.info()
-            if self._now(name).generation != before.generation or held.too_long():
+            if self._now(name).generation != before.generation[:4] or held.too_long():
                 driver.unlink(temp)
                 return False
             swapped = self._give_name(temp, keys.index(name))
@@ -469,7 +490,9 @@ class IndexFiles:
         now = self._context.stat(keys.index(name))
         if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
-            self._cache.put(name, _Known(now.generation, Snapshot(draft, now.generation)), draft.weight)
+            known = Snapshot(draft, now.generation)
+            seen, settled = self._context.clock.elapsed(), _is_stamped_by_us(now)
+            self._cache.put(name, _Known(now.generation, known, seen, settled), draft.weight)
 
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
@@ -566,6 +589,7 @@ def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
         with driver.create(temp) as writer:
             writer.write([body])
             writer.sync()
+            writer.set_attributes(None, context.storage_clock.now_ns())  # see `_is_stamped_by_us`
         place(driver, temp, key)
     finally:
         context.discard(temp)
@@ -596,6 +620,12 @@ def _swaps_in(context: LocalContext, name: str) -> list[tuple[int, keys.Swap]]:
             if info is not None and info.is_file and info.mtime_ns == swap.ours:
                 found.append((info.ctime_ns, swap))
     return sorted(found, reverse=True)
+
+
+def _is_stamped_by_us(info: Info) -> bool:
+    """Does a write that comes after this look always change the generation? Only a write in place, within the same tick
+    of the kernel's clock, may leave it as it is, and such a write has equal stamps; ours has a time of its own."""
+    return info.mtime_ns != info.ctime_ns
 
 
 class _OtherFile(LayoutInvalid):
