@@ -613,6 +613,32 @@ def test_move_leaves_what_an_index_says_and_no_repository_took(store: Store, mad
     assert not source.exists() and json.loads(index_bytes(store, "b"))["annotations"] == {"who": "ours"}
 
 
+def noted(made: Image, tag: str, **annotations: str) -> dict[str, Any]:
+    said: dict[str, Any] = row(made, tag)
+    return said | {"annotations": {**annotations, **said["annotations"]}}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_move_leaves_what_a_row_says_and_none_here_does(store: Store, made: Image, tmp_path: Path, first: bool) -> None:
+    """Of two rows with one tag the last one wins, and a row that is here already stays as it is."""
+    rows = [noted(made, "v1", who="theirs"), noted(made, "v1", who="ours")]
+    if first:
+        run_import(store, lay_out(tmp_path / "first", made, rows[1:]), repo="a")
+    source = lay_out(tmp_path / "source", made, rows[:1] if first else rows)
+    report = run_import(store, source, repo="a", move=True)
+    assert "what a row of its index.json says" in actions(report, "stay")[0]["reason"]
+    assert (source / "index.json").exists() and report.exit_code == 0
+
+
+def test_move_takes_what_rows_say_in_any_order(store: Store, made: Image, tmp_path: Path) -> None:
+    said = noted(made, "v1", who="theirs", why="nobody knows") | {"platform": {"os": "linux", "architecture": "arm"}}
+    run_import(store, lay_out(tmp_path / "first", made, [said]), repo="a")
+    turned = {name: dict(reversed(value.items())) if isinstance(value, dict) else value for name, value in said.items()}
+    source = lay_out(tmp_path / "source", made, [dict(reversed(turned.items()))])
+    run_import(store, source, repo="a", move=True)
+    assert not source.exists()
+
+
 def test_move_leaves_references_that_stand_beside_the_rows(store: Store, made: Image, tmp_path: Path) -> None:
     other = image("other")
     beside = json.loads(other.manifest)["layers"]

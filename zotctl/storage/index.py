@@ -34,6 +34,7 @@ from zotctl.storage.rows import (
     parse_row,
     piece_of,
     renamed,
+    said_of,
     taken_over,
     why_nameless,
 )
@@ -230,6 +231,12 @@ class Index:
         return all(self._fields.get(name) == other._fields[name] for name in fields) and all(
             name in mine and bytes(mine[name]) == bytes(theirs[name]) for name in own
         )
+
+    def says_all_of_row(self, other: Row) -> bool:
+        """Says a row of the same manifest here all that `other` says of it, apart from names?"""
+        said = said_of(other)
+        here = map(said_of, self.rows_of(other.digest or ""))
+        return not said or any(all(key in mine and mine[key] == said[key] for key in said) for mine in here)
 
     def duplicate_tags(self) -> list[str]:
         """Tags that several rows have, sorted."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from zotctl.errors import DigestInvalid, quoted
+from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.oci.readings import irregular_descriptor
 from zotctl.oci.reference import CONTAINERD_NAME, REF_NAME, tag_names
@@ -170,6 +171,18 @@ def taken_over(row: Row, tag: str | None) -> Row:
     annotations[REF_NAME] = msgspec.Raw(encode(tag))
     fields["annotations"] = msgspec.Raw(encode(annotations))
     return Row(encode(fields), row.digest, row.size, row.media_type, tag, None)
+
+
+def said_of(row: Row) -> dict[tuple[str, str], object]:
+    """What a row says of its manifest beside its descriptor and its names: fields, and each annotation of its own."""
+    try:
+        fields = load_json(row.raw)
+    except ValueError:
+        return {("", ""): row.raw}
+    annotations = fields.pop("annotations", None)
+    table = annotations if isinstance(annotations, dict) else {}
+    said = {("annotations", name): value for name, value in table.items() if name not in (REF_NAME, CONTAINERD_NAME)}
+    return said | {("", name): value for name, value in fields.items() if name not in ("mediaType", "digest", "size")}
 
 
 def annotations_in(fields: Mapping[str, msgspec.Raw | bytes]) -> dict[str, msgspec.Raw]:

@@ -24,8 +24,11 @@ def move(run: Run, layout: StoredLayout, importing: list[RepositoryImport], reas
     stays."""
     if not reason and any(True for _ in layout.index.unclear()):
         reason = "not all of it was imported"
-    if not reason and not any(one.index().says_all_of(layout.index) for one in importing):
+    indexes = [one.index() for one in importing] if not reason else []
+    if not reason and not any(index.says_all_of(layout.index) for index in indexes):
         reason = "what its index.json says beside its rows was not imported"
+    if not reason and not all(any(index.says_all_of_row(row) for index in indexes) for row in layout.index.rows()):
+        reason = "what a row of its index.json says beside its manifest was not imported"
     if reason:
         run.item(action="stay", source=layout.label, reason=f"{reason}, so it is left in place")
         return
