@@ -322,6 +322,14 @@ def test_sync_is_ignored_on_request_and_said_so(tmp_path: Path) -> None:
     assert reload_config(config) == config
 
 
+@pytest.mark.parametrize("name", ["metrics", "scrub", "ui"])
+@pytest.mark.parametrize("value", ["false", "0", 1, [False]])
+def test_what_neither_enables_nor_disables_is_a_mistake(tmp_path: Path, name: str, value: object) -> None:
+    """zot takes "false" for false: it must not open the metrics to everybody here."""
+    file = zot(tmp_path, {"storage": STORAGE, "extensions": {name: {"enable": value}}})
+    assert mistakes(file) == [f"extensions.{name}.enable: {value!r} is neither true nor false"]
+
+
 @pytest.mark.parametrize(("extension", "shown"), [({"enable": True}, True), ({}, True), ({"enable": False}, False)])
 @pytest.mark.parametrize("first", ["http", "extensions"])
 def test_the_page_of_the_ui(tmp_path: Path, extension: dict[str, object], shown: bool, first: str) -> None:

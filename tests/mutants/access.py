@@ -882,6 +882,14 @@ MUTANTS = [
         "",
         ATTACKS + "test_repositories_are_counted_when_a_blob_would_make_one",
     ),
+    _access(
+        "extension-enabled-by-a-text",
+        'what says "false" in zot\'s file opens no metrics to everybody',
+        "config/zot_rules.py",
+        "    if not isinstance(found.value, bool):\n        translation.problems.mistake(translation.where(found.key), f",
+        "    if False:\n        translation.problems.mistake(translation.where(found.key), f",
+        "tests/config/test_zot.py::test_what_neither_enables_nor_disables_is_a_mistake[false-metrics]",
+    ),
     # -- zot's file in YAML
     _access(
         "yaml-key-twice",

@@ -26,6 +26,7 @@ from zotctl.config.zot_rules import (
     into,
     passed_over,
     refused,
+    switch,
     text,
     to,
     unsafe,
@@ -276,7 +277,7 @@ def _level(_: Translation, found: ZotValue) -> object:
 
 LOG: Keys = {"level": to("level", _level), "output": to("output", text), "audit": to("audit", text)}
 
-SCRUB: Keys = {"enable": passed_over, "interval": to("interval", duration)}
+SCRUB: Keys = {"enable": switch, "interval": to("interval", duration)}
 
 
 def _section(translation: Translation, found: ZotValue, name: str, keys: Keys, **defaults: object) -> bool:
@@ -294,7 +295,7 @@ def _scrub(translation: Translation, found: ZotValue) -> None:
     _section(translation, found, "scrub", SCRUB, interval="24h")
 
 
-METRICS: Keys = {"enable": passed_over, "prometheus": group({"path": to("path", text)})}
+METRICS: Keys = {"enable": switch, "prometheus": group({"path": to("path", text)})}
 
 
 def _metrics(translation: Translation, found: ZotValue) -> None:
@@ -306,7 +307,7 @@ def _metrics(translation: Translation, found: ZotValue) -> None:
 def _ui(translation: Translation, found: ZotValue) -> None:
     """Whether there is a page at /. Ours is there unless the file says that it shall not be."""
     http = translation.document.values.setdefault("http", {})
-    translation.walk({"enable": passed_over}, replace(found, table=http))
+    translation.walk({"enable": switch}, replace(found, table=http))
     translation.set(replace(found, table=http, path="http"), "ui", not disabled(found.value))
 
 

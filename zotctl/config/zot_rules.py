@@ -145,6 +145,13 @@ def passed_over(translation: Translation, found: ZotValue) -> None:
     """The rule of a key that is ignored without a warning, since nothing is lost."""
 
 
+def switch(translation: Translation, found: ZotValue) -> None:
+    """The rule of an `enable` that `disabled` has looked at. zot's loader takes texts and numbers for one of the two,
+    "false" for false; here they are a mistake, and don't enable anything."""
+    if not isinstance(found.value, bool):
+        translation.problems.mistake(translation.where(found.key), f"{found.value!r} is neither true nor false")
+
+
 def enabled_if_empty(rule: Rule) -> Rule:
     """The rule of an extension that zot enables even by an empty table."""
     return lambda translation, found: rule(
