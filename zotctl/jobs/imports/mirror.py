@@ -219,6 +219,7 @@ class Mirror:
         (check := StoredCheck(root, name)).list_all()
         with root.graphs.of(name).at(there, again=True) as graph:
             needed = None if graph.faults else Needs(layout, graph).of(rows)
+        root.graphs.weigh(name)
         if root.label not in self._damaged:
             self._damaged[root.label] = root.maintenance.damaged()
         damaged = self._damaged[root.label]
