@@ -132,7 +132,8 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
             "[http]\nidle_timeout = '0s'",
             "http.idle_timeout: a time-out of nothing; a long one is written as '24h'",
         ),
-        ("[http.rate_limit]\nrate = -1", "http.rate_limit.rate: -1 is not a number above 0"),
+        ("[http.rate_limit]\nrate = -1", "http.rate_limit.rate: -1 is not a number of 1e-09 or more"),
+        ("[http.rate_limit]\nrate = 1e-12", "http.rate_limit.rate: 1e-12 is not a number of 1e-09 or more"),
         ("port = 5000", "port: unknown key; valid here: storage, http, scrub, metrics, log"),
     ],
 )

@@ -169,9 +169,13 @@ def _port(value: object) -> int:
 PORT = Kind("port", _port)
 
 
+LEAST_RATE = 1e-9
+"""The time between two requests is counted in nanoseconds of 64 bits."""
+
+
 def _rate(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{value!r} is not a number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST_RATE <= value < float("inf"):
+        raise ValueError(f"{value!r} is not a number of {LEAST_RATE} or more")
     return float(value)
 
 
