@@ -358,6 +358,17 @@ class RepositorySuite:
         with pytest.raises(Referenced):
             store.repository("a").delete_blob(image.digest)
 
+    def test_i5_what_a_subject_needs_that_came_as_a_blob_is_not_deleted(self, store: Store) -> None:
+        """Though this process remembers that the subject was not there."""
+        image = images.image("late")
+        referrer = push_image(store, "a", "sig", seed="sig", subject=image.digest)
+        with pytest.raises(Referenced):
+            store.repository("a").delete_blob(referrer)
+        for body in (*image.blobs, image.manifest):
+            push_blob(store.repository_for_push("a"), body)
+        with pytest.raises(Referenced, match=image.digest):
+            store.repository("a").delete_blob(digest_of(image.blobs[1]))
+
     def test_an_index_may_list_what_is_no_manifest(self, store: Store, medium: Medium) -> None:
         """As BuildKit's caches do: it is there as long as the index, and is no row."""
         index, blobs = images.build_cache()

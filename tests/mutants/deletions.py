@@ -9,6 +9,17 @@ DELETING = "tests/storage/test_storage_deleting.py::"
 
 MUTANTS = [
     Mutant(
+        "deletion-by-a-remembered-absence",
+        kinds.CHILDREN,
+        "I5",
+        "before a deletion, a subject that was not there is looked for again",
+        "storage/repository.py",
+        "self._delete_bytes(digest, ManifestGraph.users, again=True)",
+        "self._delete_bytes(digest, ManifestGraph.users, again=False)",
+        "tests/conformance/test_repositories.py::TestMemory::"
+        "test_i5_what_a_subject_needs_that_came_as_a_blob_is_not_deleted",
+    ),
+    Mutant(
         "delete-asks-before-the-lock",
         kinds.EARLY,
         "I5",

@@ -124,16 +124,16 @@ class Repository:
         return self._snapshot
 
     @contextmanager
-    def _graph(self, *, certain: bool = False) -> Iterator[ManifestGraph]:
+    def _graph(self, *, certain: bool = False, again: bool = False) -> Iterator[ManifestGraph]:
         """What the manifests of the snapshot reference, and of no other while questions are asked. `certain`: nothing
-        of it is only remembered."""
+        of it is only remembered. `again`: nor that something is not there."""
         repository_graph, snapshot = self.root.graphs.of(self.name), self._look()
         if snapshot is None:
             yield ManifestGraph(reader_of(self.root.protocol, self.name))
             return
         if not self._wait and not repository_graph.is_fresh(snapshot.index):
             raise WouldBlock(self.name)
-        with repository_graph.at(snapshot.index, certain=certain) as graph:
+        with repository_graph.at(snapshot.index, certain=certain, again=again) as graph:
             yield graph
 
     def graph(self, most: int) -> AbstractContextManager[ManifestGraph] | None:
@@ -238,11 +238,14 @@ class Repository:
     def delete_blob(self, digest: Digest) -> None:
         """Raises BlobUnknown; Referenced while a manifest of this repository needs it, or refers to it."""
         self._writable()
-        self._delete_bytes(digest, ManifestGraph.users)
+        self._delete_bytes(digest, ManifestGraph.users, again=True)
 
-    def _delete_bytes(self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]]) -> None:
-        """Delete a blob or manifest. Raises Referenced if `users_in` finds users in the graph, or cannot know them."""
-        with self._graph(certain=True):
+    def _delete_bytes(
+        self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]], *, again: bool
+    ) -> None:
+        """Delete a blob or manifest. Raises Referenced if `users_in` finds users in the graph, or cannot know them.
+        `again`: a subject that was not there may have come as a blob, with what it needs, and no index.json tells."""
+        with self._graph(certain=True, again=again):
             pass  # read now, so that only what comes later has to be read under the lock
         repository_graph = self.root.graphs.of(self.name)
 
@@ -482,7 +485,8 @@ class Repository:
         if ":" in reference:
             # Its bytes go too, so that what a referrer still calls its subject is not kept alive by that.
             with suppress(BlobUnknown, Referenced):
-                self._delete_bytes(parse_digest(reference), ManifestGraph.parents)
+                # Many are deleted one after the other, where a look at each subject that is missing may be a request.
+                self._delete_bytes(parse_digest(reference), ManifestGraph.parents, again=not self.root.by_requests)
 
     def _delete_tag(self, tag: str, condition: Condition | None, user: str) -> TagsBefore:
         went: TagsBefore = {}
