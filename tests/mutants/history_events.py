@@ -9,6 +9,16 @@ HISTORY = "tests/storage/test_history.py::"
 
 MUTANTS = [
     Mutant(
+        "history-unprintable",
+        kinds.RETENTION,
+        "I15",
+        "what no terminal or encoder takes is left out of texts",
+        "storage/history.py",
+        "    if isinstance(found, str) and not found.isprintable():\n",
+        "    if False:\n",
+        HISTORY + "test_what_no_terminal_or_encoder_takes_is_left_out",
+    ),
+    Mutant(
         "pull-of-the-import",
         kinds.RETENTION,
         "I4",

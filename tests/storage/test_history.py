@@ -48,6 +48,15 @@ def fill(history: LocalHistory, count: int = 50) -> None:
         history.note("app", "push", f"sha256:{number:064}", {"v1": None})
 
 
+def test_what_no_terminal_or_encoder_takes_is_left_out(driver: Driver) -> None:
+    """A login need not be UTF-8, and one in a token may have anything."""
+    history = history_over(driver)
+    history.note("app", "push", A, {"v1": None}, user=b"m\xfcller".decode("utf-8", "surrogateescape"))
+    history.note("app", "untag", A, {"v1": A}, user="\x1b[2Jm\u00fcller")
+    found = [event["u"] for event in history.events("app")]
+    assert found == ["m?ller", "?[2Jm\u00fcller"]
+
+
 @pytest.mark.usefixtures("only_needed")
 def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
     """Which the push of another manifest tells, that may be gone by now."""

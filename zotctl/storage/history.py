@@ -116,8 +116,17 @@ def events_of(body: bytes) -> list[Event]:
         with suppress(ValueError):
             event = load_json(line)
             if _is_event(event):
-                events.append(event)
+                events.append(_printable(event) if b"\\" in line or not line.isascii() else event)
     return events
+
+
+def _printable(found: Any) -> Any:
+    """Texts without what some terminal or encoder does not take: a login may have been no UTF-8."""
+    if isinstance(found, dict):
+        return {_printable(key): _printable(value) for key, value in found.items()}
+    if isinstance(found, str) and not found.isprintable():
+        return "".join(letter if letter.isprintable() else "?" for letter in found)
+    return found
 
 
 def _is_event(found: object) -> bool:
