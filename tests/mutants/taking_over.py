@@ -11,6 +11,26 @@ FOREIGN = "tests/storage/test_storage_foreign.py::"
 
 MUTANTS = [
     Mutant(
+        "late-write-of-a-taken-tag",
+        kinds.FOREIGN,
+        "I4",
+        "what a late write gives a tag that is taken keeps a row",
+        "storage/local/index_file.py",
+        "        draft.adopt_untagged(_there(tx, rows))\n",
+        "",
+        OVER + "test_i4_what_a_late_write_gives_a_tag_that_is_taken_stays_without_one[ours]",
+    ),
+    Mutant(
+        "late-write-of-what-is-gone",
+        kinds.FOREIGN,
+        "I5",
+        "but not if it is gone",
+        "storage/local/index_file.py",
+        "        draft.adopt_untagged(_there(tx, rows))\n",
+        "        draft.adopt_untagged(rows)\n",
+        OVER + "test_a_late_write_leaves_no_row_of_what_is_gone",
+    ),
+    Mutant(
         "late-writes-watched-once",
         kinds.FOREIGN,
         "I4",
@@ -124,14 +144,14 @@ MUTANTS = [
         "what can't be taken over now is the next time",
         "storage/local/index_file.py",
         (
-            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
             "                self._context.discard(key)\n"
         ),
         (
             "                self._context.discard(key)\n"
-            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
         ),
@@ -144,13 +164,13 @@ MUTANTS = [
         "what can't be looked at is taken over the next time",
         "storage/local/index_file.py",
         (
-            "                (outcome,) = self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
             "                self._context.discard(key)\n"
         ),
         (
-            "                self._commit(held, [_adopted(wanted)], transaction)\n"
+            "                self._commit(held, [_left_over(wanted)], transaction)\n"
             "                self._context.discard(key)\n"
         ),
         OVER + "test_i4_nor_what_can_not_be_looked_at",
@@ -161,8 +181,8 @@ MUTANTS = [
         "I5",
         "a row whose content is gone is not taken over",
         "storage/local/index_file.py",
-        "draft.adopt([row for row in rows if not _is_gone(tx, row)])",
-        "draft.adopt(list(rows))",
+        "return lambda tx, draft: adopted(_there(tx, rows))(tx, draft)",
+        "return adopted(rows)",
         OVER + "test_i5_a_row_whose_content_is_gone_is_not_taken_over",
     ),
     Mutant(

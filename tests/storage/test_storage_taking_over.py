@@ -89,6 +89,30 @@ def test_i4_each_of_several_late_writes_is_merged(root: Path, tool: Writer) -> N
     assert tags(root) == ["one", "ours", "two", "v1"]
 
 
+@pytest.mark.parametrize("ours", ["ours", "v1"])
+def test_i4_what_a_late_write_gives_a_tag_that_is_taken_stays_without_one(root: Path, tool: Writer, ours: str) -> None:
+    """Or else a collector would take what its tool was told is there."""
+    store = store_of(root)
+    push_image(store, "a", ours, seed="ours")
+    was = store.repository("a").manifest("v1").digest
+    tool.document["manifests"] = [images.row(THEIRS, "v1")]
+    tool.put(json.dumps(tool.document))
+    store.maintain()
+    index = store.repository("a").index()
+    assert index.tags_of(was) == ["v1"]
+    assert [(row.digest, row.tag) for row in index.rows_of(MANIFEST)] == [(MANIFEST, None)]
+
+
+def test_a_late_write_leaves_no_row_of_what_is_gone(root: Path, tool: Writer) -> None:
+    """For which a collector would leave the repository alone."""
+    store = store_of(root)
+    push_image(store, "a", "ours", seed="ours")
+    tool.document["manifests"] = [images.row(images.image("gone"), "v1")]
+    tool.put(json.dumps(tool.document))
+    store.maintain()
+    assert images.image("gone").digest not in store.repository("a").index()
+
+
 def test_i6_a_late_write_is_merged_once(root: Path, tool: Writer) -> None:
     store = store_of(root)
     push_image(store, "a", "ours", seed="ours")

@@ -395,6 +395,10 @@ class Index:
             if not known:
                 self._append(row)
 
+    def adopt_untagged(self, rows: Iterable[Row]) -> None:
+        """Add rows whose manifest has none here, without their names: another manifest has these by now."""
+        self.adopt(renamed(row, None) for row in rows if row.digest is not None and row.digest not in self)
+
     def merge(self, before: Index, after: Index) -> None:
         """Apply the changes that another program made from `before` to `after`, of rows and of fields. What changed
         here since stays: a manifest whose tag is taken keeps an untagged row."""
@@ -407,7 +411,7 @@ class Index:
                 self._replace(row_id, now)
         new = after.new_rows(before)
         self.adopt(new)
-        self.adopt(renamed(row, None) for row in new if row.digest is not None and row.digest not in self)
+        self.adopt_untagged(new)
         self._merge_fields(before._fields, after._fields)
 
     def _merge_fields(self, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:

@@ -12,20 +12,18 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
-from zotctl.storage.index import Index
 from zotctl.storage.local.blobs import LocalBlobs, Pool
 from zotctl.storage.local.catalog import LocalCatalog
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
-from zotctl.storage.local.index_file import IndexFiles
+from zotctl.storage.local.index_file import IndexFiles, adopted
 from zotctl.storage.local.maintenance import LocalMaintenance
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUploads
 from zotctl.storage.locks import Held
 from zotctl.storage.protocol import Change, Outcome, StoreProtocol, Transaction, no_answer
-from zotctl.storage.rows import Row
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -170,7 +168,7 @@ class LocalProtocol(StoreProtocol):
                 self.driver.stat(keys.index(written))
                 gone = self.history.removed_since(written, since) if since is not None else set[str]()
                 rows = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
-                self.indexes.commit(written, [_adopt(rows)], self._transaction)
+                self.indexes.commit(written, [adopted(rows)], self._transaction)
                 self._untaken.pop(written, None)
             except ZotctlError as error:
                 if is_gone := isinstance(error, NotFound):
@@ -241,13 +239,6 @@ class LocalProtocol(StoreProtocol):
         """Merge late writes, and close the files that were watched."""
         self.merge_late_writes()
         self.indexes.close()
-
-
-def _adopt(rows: Sequence[Row]) -> Change:
-    def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt(rows)
-
-    return change
 
 
 def local_of(root: Root) -> LocalProtocol:
