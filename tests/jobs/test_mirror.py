@@ -198,6 +198,18 @@ def test_what_the_target_lacks_comes_anew(target: Target, source: Path, lost: st
     assert target.rows() == rows_of(store_of(source))
 
 
+def test_a_manifest_that_is_damaged_in_the_target_comes_anew(target: Target, source: Path) -> None:
+    """It is read, so that its damage is known."""
+    target.mirror(source)
+    body = images.image("1").manifest
+    key = keys.blob("a", digest_of(body))
+    target.write(key, body[:-1] + b" ")
+    target.mirror(source, dry_run=True)
+    assert target.open().roots[0].maintenance.damaged() == set(), "a rehearsal marks nothing"
+    assert target.mirror(source).exit_code == 0
+    assert read(target.open().roots[0].driver, key, 1 << 20) == body
+
+
 def test_what_the_target_knows_to_be_damaged_comes_anew(target: Target, source: Path) -> None:
     target.mirror(source)
     layer = images.image("1").blobs[1]

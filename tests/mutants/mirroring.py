@@ -212,6 +212,16 @@ MUTANTS = [
         FOLLOWS + "test_what_the_target_lacks_comes_anew[directory-layer]",
     ),
     Mutant(
+        "mirror-leaves-damaged-manifests",
+        kinds.BELIEVED,
+        "I2",
+        "a manifest that is found damaged in the target comes anew",
+        FILE,
+        "                root.protocol.blobs.distrust(name, check_digest(fault.digest))\n",
+        "                pass\n",
+        FOLLOWS + "test_a_manifest_that_is_damaged_in_the_target_comes_anew[directory]",
+    ),
+    Mutant(
         "mirror-leaves-known-damage",
         kinds.BELIEVED,
         "I2",

@@ -28,7 +28,7 @@ from zotctl.jobs.reachable import mark, mark_index
 from zotctl.jobs.report import counted
 from zotctl.jobs.retention import Drop
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import Digest
+from zotctl.oci.digest import Digest, check_digest
 from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.distribution import REPOSITORIES, ROOT
@@ -215,17 +215,19 @@ class Mirror:
 
     def _has_all(self, root: Root, name: str, there: Index, layout: Layout, rows: list[Wanted]) -> bool:
         """Whether the target has what its manifests lead to, by a list: what is missing, or known to be damaged, comes
-        anew."""
+        anew. So does a manifest that is found damaged here."""
         (check := StoredCheck(root, name)).list_all()
         with root.graphs.of(name).at(there, again=True) as graph:
-            needed = None if graph.faults else Needs(layout, graph).of(rows)
+            faults = list(graph.faults.values())
+            needed = Needs(layout, graph).of(rows)
         root.graphs.weigh(name)
+        for fault in faults:
+            if fault.kind == "digest_mismatch" and fault.digest in check.present and not self.run.dry_run:
+                root.protocol.blobs.distrust(name, check_digest(fault.digest))
         if root.label not in self._damaged:
             self._damaged[root.label] = root.maintenance.damaged()
         damaged = self._damaged[root.label]
-        return needed is not None and all(
-            check.present.get(one) == size and one not in damaged for one, size in needed.pairs()
-        )
+        return not faults and all(check.present.get(one) == size and one not in damaged for one, size in needed.pairs())
 
     def note(self, importing: list[RepositoryImport], *, whole: bool) -> None:
         """Note what the repositories of one layout are to lose. `whole`: all of it came in. Raises UsageError if it
