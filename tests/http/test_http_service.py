@@ -92,6 +92,9 @@ class FakeStore:
     def note_pull(self, digest: str) -> None:
         self.pulled.append(digest)
 
+    def sighting(self, repository: FakeStore, digest: str, size: int) -> None:
+        return None
+
     def repository(self, name: str, *, wait: bool = True) -> FakeStore:
         self.looks.append(wait)
         if name == "busy":

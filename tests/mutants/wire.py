@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 
 VECTORS = "tests/http/test_http_vectors.py::"
 FUZZ = "tests/http/test_http_fuzz.py::"
+REPEATS = "tests/http/test_http_repeats.py::"
 UNITS = "tests/http/test_http_units.py::"
 DECISIONS = "tests/http/test_http_decisions.py::"
 SILENT = "tests/http/test_http_deadlines.py::test_a_client_that_falls_silent_is_cut_off[100]"
@@ -250,6 +251,87 @@ MUTANTS = [
         "_SECRETS.isdisjoint(parsed.headers)",
         "parsed.headers",
         UNITS + "test_heads_are_parsed_once_and_secrets_not_kept",
+    ),
+    _wire(
+        "repeated-without-a-look",
+        "I2",
+        "an answer is given again only while its files are as they were",
+        "repeats.py",
+        "time.monotonic() < kept.until and kept.sighting.holds()",
+        "time.monotonic() < kept.until",
+        REPEATS + "test_what_is_lost_is_not_given_again[gone-GET /v2/app/manifests/v1]",
+    ),
+    _wire(
+        "repeated-for-ever",
+        "I5",
+        "a pull that is answered from memory is noted for retention all the same",
+        "repeats.py",
+        "time.monotonic() < kept.until and kept.sighting.holds()",
+        "kept.sighting.holds()",
+        REPEATS + "test_a_pull_is_noted_again_a_minute_later",
+    ),
+    _wire(
+        "repeated-past-the-limit",
+        "I14",
+        "what is answered from memory counts against the rates",
+        "service.py",
+        """            self.limits.take(request)
+            endpoint = routes.find(request, self.endpoints)
+            if not""",
+        """            if not request.is_repeated:
+                self.limits.take(request)
+            endpoint = routes.find(request, self.endpoints)
+            if not""",
+        REPEATS + "test_rates_count_it",
+    ),
+    _wire(
+        "repeated-whatever-its-size",
+        "I14",
+        "a large answer is not kept beside those of the storage",
+        "repeats.py",
+        "answer.fields is not None and len(answer.body) <= JOINED_BYTES",
+        "answer.fields is not None",
+        REPEATS + "test_what_is_large_is_read_each_time[65537]",
+    ),
+    Mutant(
+        "sighting-beside-a-root-before-it",
+        kinds.WIRE,
+        "I2",
+        "a root before the one that has a name may get it, and is served then",
+        "storage/store.py",
+        "repository.sighting(digest, size) if repository.root is self.roots[0] else None",
+        "repository.sighting(digest, size)",
+        REPEATS + "test_a_root_before_it_that_gets_the_name[GET /v2/app/manifests/v1]",
+    ),
+    Mutant(
+        "sighting-without-index",
+        kinds.WIRE,
+        "I2",
+        "an answer is given again only while index.json leads to it",
+        "storage/protocol.py",
+        "self.driver.stat(self.index[0]).generation == self.index[1]\n                and ",
+        "",
+        REPEATS + "test_a_tag_that_another_program_moves[GET]",
+    ),
+    Mutant(
+        "sighting-without-links",
+        kinds.WIRE,
+        "I2",
+        "a mark of damage is seen in the links of the file, also in the tick in which it was written",
+        "storage/protocol.py",
+        "self.driver.stat(self.blob[0]) == self.blob[1]",
+        "self.driver.stat(self.blob[0]).generation == self.blob[1].generation",
+        REPEATS + "test_a_mark_in_the_same_tick",
+    ),
+    Mutant(
+        "sighting-of-another-size",
+        kinds.WIRE,
+        "I2",
+        "a file that another replaced between the read and the look is not what was read",
+        "storage/local/protocol.py",
+        "        if info.size != size:\n            return None\n        return Sighting",
+        "        return Sighting",
+        REPEATS + "test_what_is_replaced_before_the_look_is_not_kept",
     ),
     _wire(
         "spliced-before-what-was-written",

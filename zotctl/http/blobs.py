@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 def stat(service: Service, request: Request, wait: bool) -> Answer:
     """HEAD of a blob. A Range is ignored (RFC 9110, section 14.2)."""
     name, digest = parse_name(request.name), parse_digest(request.decoded_reference())
-    size = service.store.repository(name, wait=wait).blob(digest)
+    repository = service.store.repository(name, wait=wait)
+    size = repository.blob(digest)
     if _unchanged(request, digest):
         return Answer(304, _headers(digest))
-    return Answer(200, length=size, fields=_fields(digest, size))
+    answer = Answer(200, length=size, fields=_fields(digest, size))
+    return service.repeats.keep(request, answer, lambda: service.store.sighting(repository, digest, size))
 
 
 @lru_cache(FIELDS_KEPT)

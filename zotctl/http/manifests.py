@@ -43,7 +43,10 @@ def pull(service: Service, request: Request, wait: bool) -> Answer:
     condition = request.headers.get("if-none-match")
     if condition and names_etag(condition, f'"{manifest.digest}"'):
         return Answer(304, fields=_fields(manifest.digest, "", None))
-    return Answer(200, body=manifest.body, fields=_fields(manifest.digest, manifest.media_type, manifest.size))
+    answer = Answer(200, body=manifest.body, fields=_fields(manifest.digest, manifest.media_type, manifest.size))
+    return service.repeats.keep(
+        request, answer, lambda: service.store.sighting(repository, manifest.digest, manifest.size)
+    )
 
 
 @lru_cache(FIELDS_KEPT)

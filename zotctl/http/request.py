@@ -150,20 +150,23 @@ class Head:
 _known = Lru[bytes, Head](KEPT_HEADS_BYTES)
 
 
-def _parsed(head: bytes) -> Head:
-    """Clients ask for the same again and again, and the nodes of a cluster in the same words. No secret is kept."""
-    parsed = _known.get(head)
-    if parsed is None:
-        parsed = Head(head)
-        reads = parsed.method in ("GET", "HEAD") and parsed.length == 0
-        if reads and len(head) <= KEPT_HEAD_BYTES and _SECRETS.isdisjoint(parsed.headers):
-            _known.put(head, parsed, len(head) + HEAD_OVERHEAD_BYTES + len(parsed.headers) * FIELD_OVERHEAD_BYTES)
-    return parsed
+def _parsed(head: bytes) -> tuple[Head, bool]:
+    """What a head says, and whether it was kept: clients ask for the same again and again, and the nodes of a cluster
+    in the same words. No secret is kept."""
+    kept = _known.get(head)
+    if kept is not None:
+        return kept, True
+    parsed = Head(head)
+    reads = parsed.method in ("GET", "HEAD") and parsed.length == 0
+    if reads and len(head) <= KEPT_HEAD_BYTES and _SECRETS.isdisjoint(parsed.headers):
+        _known.put(head, parsed, len(head) + HEAD_OVERHEAD_BYTES + len(parsed.headers) * FIELD_OVERHEAD_BYTES)
+    return parsed, False
 
 
 class Request:
-    """One request, with what its head says (`Head`). For the event loop, but for reading its attributes.
+    """One request, with what its head says (`said`). For the event loop, but for reading its attributes.
 
+    `is_repeated`: the same head came a while ago, and no secret was in it.
     `identity` is who sent it, as far as that was proven: the gate sets it. `admitted`: the limits of rates counted it.
     The router sets `route`, `name` and `reference`, as text that is not checked yet. `begun`: an answer of which a part
     was sent, to what came at the time `began`.
@@ -179,6 +182,7 @@ class Request:
         "headers",
         "identity",
         "is_http10",
+        "is_repeated",
         "keep_alive",
         "length",
         "method",
@@ -188,13 +192,15 @@ class Request:
         "raw_query",
         "reference",
         "route",
+        "said",
     )
 
     body: Body
 
     def __init__(self, head: bytes, connection: Connection) -> None:
         """`head` ends with its blank line, and has no other. Raises Malformed."""
-        said = _parsed(head)
+        self.said, self.is_repeated = _parsed(head)
+        said = self.said
         self.method, self.path, self.raw_query = said.method, said.path, said.raw_query
         self.headers, self.length = said.headers, said.length
         self.is_http10, self.keep_alive = said.is_http10, said.keep_alive

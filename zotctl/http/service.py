@@ -25,6 +25,7 @@ from zotctl.http.health import Readiness
 from zotctl.http.lists import Pages
 from zotctl.http.protocol import LINGER_S, LOOK_S, Connection, Wait
 from zotctl.http.ratelimit import Limits, SharedRates
+from zotctl.http.repeats import Repeats
 from zotctl.http.request import Request
 from zotctl.http.rounds import Rounds
 from zotctl.http.sockets import most_connections
@@ -86,7 +87,7 @@ class Service:
         self.quotas = Quotas(store, storage.quotas, storage.max_repos)
         self.limits = Limits(rates)
         self.uploads = UploadHolds(uploads)
-        self.pages = Pages()
+        self.pages, self.repeats = Pages(), Repeats()
         self.rounds = Rounds()
         self.readiness = Readiness(self)
         self.endpoints: Mapping[str, routes.Resource] = routes.EXACT if config.ui else routes.WITHOUT_PAGES
@@ -167,7 +168,7 @@ class Service:
             if not isinstance(endpoint.handler, routes.RouteMatch):
                 return False
             self.gate.admit(request, endpoint.need)
-            answer = endpoint.handler.call(self, request, False)
+            answer = self.repeats.get(request) or endpoint.handler.call(self, request, False)
         except WouldBlock:
             return False
         except Exception as error:

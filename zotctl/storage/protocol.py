@@ -33,6 +33,27 @@ class Snapshot:
     generation: Generation
 
 
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The two files that an answer came from, as they were: index.json, and a blob or manifest that it led to. Safe
+    between threads."""
+
+    driver: Driver
+    index: tuple[str, Generation]
+    blob: tuple[str, Info]
+    """With the number of its links: a mark of damage is one more."""
+
+    def holds(self) -> bool:
+        """Are both as they were? One `stat` each."""
+        try:
+            return (
+                self.driver.stat(self.index[0]).generation == self.index[1]
+                and self.driver.stat(self.blob[0]) == self.blob[1]
+            )
+        except StorageError:
+            return False
+
+
 class Transaction(Protocol):
     """What a change may do while the repository can't move under it."""
 
@@ -400,6 +421,12 @@ class StoreProtocol(ABC):
     def read_for(self, name: str, reference: str) -> Snapshot:
         """The index.json of a repository, of which this manifest is wanted. Raises NotFound, LayoutInvalid."""
         return self.indexes.read(name)
+
+    def sighting(self, name: str, digest: Digest, size: int, index: Generation) -> Sighting | None:
+        """What shows, for as long as it holds, that a blob or manifest of this size is served as it is now. `index`:
+        the index.json that leads to it. None: a look costs a request, or the blob is not as it should be. Raises
+        StorageError."""
+        return None
 
     def recall(self, name: str, manifests: int) -> Recalled | None:
         """What an earlier process remembered of a repository with so many manifests; to be called before any of them is

@@ -39,7 +39,7 @@ from zotctl.storage.facts import (
 )
 from zotctl.storage.graph import ManifestGraph, RepositoryGraph, read_verified, reader_of
 from zotctl.storage.index import Index
-from zotctl.storage.protocol import Snapshot, Transaction, UploadSession, WouldBlock
+from zotctl.storage.protocol import Sighting, Snapshot, Transaction, UploadSession, WouldBlock
 from zotctl.storage.references import Reference
 from zotctl.storage.root import Root
 
@@ -314,6 +314,12 @@ class Repository:
             said = understand(Content(len(body), body), digest).facts
             media_type = said.media_type if said else ""
         return StoredManifest(digest, media_type, body)
+
+    def sighting(self, digest: Digest, size: int) -> Sighting | None:
+        """For a blob or manifest that was found here, with this size: see `StoreProtocol.sighting`."""
+        if not self._looked or self._snapshot is None:
+            return None
+        return self.root.protocol.sighting(self.name, digest, size, self._snapshot.generation)
 
     def note_pull(self, digest: Digest) -> None:
         """Remember for retention that a manifest was fetched; at most one write per day and manifest."""

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from zotctl.errors import Denied, IndexMissing, LayoutInvalid, NameUnknown, NotFound, StorageError, ZotctlError
+from zotctl.oci.digest import Digest
 from zotctl.storage.clock import Clock
-from zotctl.storage.protocol import Snapshot, WouldBlock
+from zotctl.storage.protocol import Sighting, Snapshot, WouldBlock
 from zotctl.storage.repository import Repository
 from zotctl.storage.root import Root
 
@@ -50,6 +51,11 @@ class Store:
             root.require()
             root.refuse_invalid(name)
         return Repository(root, name, snapshot, wait=wait)
+
+    def sighting(self, repository: Repository, digest: Digest, size: int) -> Sighting | None:
+        """For a blob or manifest that was found there: see `StoreProtocol.sighting`. None also if a root before that
+        one could get the name, and would be served instead."""
+        return repository.sighting(digest, size) if repository.root is self.roots[0] else None
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
         """Names after `last`, `n` at the most, ordered by their components. Raises Unavailable while a root is away:

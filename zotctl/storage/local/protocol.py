@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zotctl.errors import NotFound, StorageError, Unavailable, Unsupported, ZotctlError
 from zotctl.oci.digest import Digest
 from zotctl.storage import keys
-from zotctl.storage.driver import Info
+from zotctl.storage.driver import Generation, Info
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.local.blobs import LocalBlobs, Pool
@@ -23,7 +23,7 @@ from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.local.uploads import LocalUploads
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Change, Outcome, StoreProtocol, Transaction, no_answer
+from zotctl.storage.protocol import Change, Outcome, Sighting, StoreProtocol, Transaction, no_answer
 
 if TYPE_CHECKING:
     from zotctl.storage.root import Root
@@ -120,6 +120,13 @@ class LocalProtocol(StoreProtocol):
 
     def _is_layout(self, name: str) -> bool:
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
+
+    def sighting(self, name: str, digest: Digest, size: int, index: Generation) -> Sighting | None:
+        """A file that is marked as damaged gets one more link, or loses its name."""
+        info = self.blobs.find(name, digest)
+        if info.size != size:
+            return None
+        return Sighting(self.driver, (keys.index(name), index), (keys.blob(name, digest), info))
 
     def now(self) -> float:
         """By the file system's clock, as well as it is known: see `StorageClock`."""
