@@ -585,12 +585,26 @@ def test_parts_are_larger_where_the_size_is_known(monkeypatch: pytest.MonkeyPatc
     world.check(body)
 
 
+def test_a_size_whose_parts_do_not_fit_into_memory_is_refused(world: World) -> None:
+    """Up to that size all is well, whatever multiple of the usual part the largest is."""
+    usual, largest = world.one.uploads.budget.part, world.one.uploads.budget.largest_part
+    assert largest > usual
+    most = largest * (multipart.MOST_PARTS - 1)
+    with world.one.uploads.resume("a", world.one.uploads.start("a", "sha256")) as upload:
+        with pytest.raises(SizeInvalid, match=f"{most} are taken at the most; a larger upload_memory"):
+            upload.expect(None, most + 1)
+        upload.expect(None, most)
+        write(upload, random_bytes(largest + 1))
+    assert {len(part) for _, sent in world.memory.parts.values() for part in sent.values()} == {largest}
+
+
 @pytest.mark.parametrize("size", [multipart.MOST_BYTES + 1, (1 << 64) - 1])
-def test_a_size_that_no_object_has_is_refused_before_anything_is_kept(world: World, size: int) -> None:
+def test_a_size_that_no_object_has_is_refused_before_anything_is_kept(size: int) -> None:
     """Its first part would be kept in memory, and that may be as large as the size that a client makes up."""
+    world = World(limit=1 << 50)
     upload_id = world.one.uploads.start("a", "sha256")
     with world.one.uploads.resume("a", upload_id) as upload:
-        with pytest.raises(SizeInvalid, match="at the most"):
+        with pytest.raises(SizeInvalid, match=f"{multipart.MOST_BYTES} are taken at the most$"):
             upload.expect(None, size)
         write(upload, b"abc")
     finish(world.two, upload_id, digest_of(b"abc"))

@@ -83,6 +83,11 @@ class MemoryBudget:
         return self._small.held + self._large.held
 
     @property
+    def largest_part(self) -> int:
+        """The bytes of the largest part that any upload gets."""
+        return max(self.part, self._large.limit)
+
+    @property
     def wanted(self) -> bool:
         """Does an upload wait for a part's memory? Then one that can spare some gives it back."""
         return bool(self._large.queue)

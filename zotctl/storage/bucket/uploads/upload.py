@@ -207,13 +207,15 @@ class BucketUpload(UploadSession):
                 self._hash.update(self._buffer.content())
 
     def _fit(self, size: int) -> None:
-        """Make parts so large that S3 takes all of them. Raises SizeInvalid for more than any object may have: whoever
-        announces it would have gigabytes kept in memory for the first part."""
-        if size > MOST_BYTES:
-            raise SizeInvalid(f"a blob of {size} bytes is announced, and a bucket takes {MOST_BYTES} at the most")
+        """Make parts so large that S3 takes all of them. Raises SizeInvalid for more than any object may have, or than
+        fits into parts for which there is memory: whoever announces it would have all of a part kept."""
+        largest = self._uploads.budget.largest_part
+        if size > (most := min(MOST_BYTES, largest * (MOST_PARTS - 1))):
+            way_out = "" if most == MOST_BYTES else "; a larger upload_memory allows more"
+            raise SizeInvalid(f"a blob of {size} bytes is announced, and {most} are taken at the most{way_out}")
         part, old = self._buffer.part, self._buffer
         while part * (MOST_PARTS - 1) < size:
-            part *= 2
+            part = min(2 * part, largest)
         if part != old.part:
             self._buffer = UploadBuffer(self._uploads.budget, part)
             content = bytes(old.content())
