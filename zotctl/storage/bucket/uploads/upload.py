@@ -424,7 +424,9 @@ class BucketUpload(UploadSession):
             if not self._complete_staged(digest):
                 return
             make = self._copy
-        self._uploads.blobs.publish(self._session.name, digest, partial(make, digest))
+        # Who sends a blob in one request has mostly asked for it before, or knows that it is not here.
+        new = not self._named
+        self._uploads.blobs.publish(self._session.name, digest, partial(make, digest), new=new)
 
     def _put(self, digest: Digest, key: str) -> Object:
         """BUFFERED, and verified. The server refuses other bytes, too."""
