@@ -147,6 +147,14 @@ def test_what_is_replaced_before_the_look_is_not_kept(place: Place) -> None:
     assert repository.sighting(IMAGE.digest, len(IMAGE.manifest)) is None
 
 
+def test_an_index_that_a_tool_may_write_again_within_the_tick(place: Place) -> None:
+    """What was read of it may be the same file by its times, and yet older."""
+    file = place.roots[0] / keys.index("app")
+    file.write_bytes(file.read_bytes())
+    sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest))
+    assert sighting is not None and not sighting.holds()
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_tag_that_another_program_moves(place: Place, method: str) -> None:
     """One that replaces index.json, without a lock."""
