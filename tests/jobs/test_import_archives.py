@@ -381,6 +381,28 @@ def test_an_archive_that_is_cut_between_two_members(store: Store, made: Image, t
     hostile(local_store(tmp_path / "other"), path, body[: body.index(b"index.json")], "cut short", 4)
 
 
+@pytest.mark.parametrize("pack", [bytes, gzipped])
+def test_an_archive_that_follows_another_is_not_lost_in_silence(
+    store: Store, made: Image, tmp_path: Path, pack: Any
+) -> None:
+    """As `cat` makes of two: tar reads the first one only."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(pack(tar_bytes(members_of(made))) + pack(tar_bytes(members_of(image("other")))))
+    for dry_run in (True, False):
+        report = run_import(store, path, dry_run=dry_run)
+        assert report.exit_code == 4 and kinds(report) == ["invalid_layout"]
+        assert "another archive follows the end" in report.findings[0].reason
+    assert pulls(store, "a", made, "1.36")
+
+
+@pytest.mark.parametrize("rest", [bytes(1 << 20), b"a signature", bytes(5120) + b"x" * 512])
+def test_what_else_follows_an_archive_is_passed_over(store: Store, made: Image, tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members_of(made)) + rest)
+    report = run_import(store, path)
+    assert (report.exit_code, report.findings) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

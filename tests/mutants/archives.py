@@ -22,6 +22,16 @@ MUTANTS = [
         DOCKER + "test_i14_a_config_and_a_layer_are_looked_into_once",
     ),
     Mutant(
+        "archive-behind-the-end",
+        kinds.FOREIGN,
+        "I14",
+        "an archive that follows another is named",
+        "jobs/imports/archives.py",
+        "        if self._has_more:\n",
+        "        if False:\n",
+        "tests/jobs/test_import_archives.py::test_an_archive_that_follows_another_is_not_lost_in_silence",
+    ),
+    Mutant(
         "staged-by-its-size",
         kinds.BELIEVED,
         "I2",

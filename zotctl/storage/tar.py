@@ -165,6 +165,8 @@ class Tar:
         self._count = 0
         self.has_end = False
         """Whether it ends as POSIX says, with blocks of zeros; what was cut between two members does not."""
+        self.has_more = False
+        """Whether another archive follows its end, which `tar` passes over as well."""
 
     def __iter__(self) -> Iterator[Member]:
         extended = dict[str, str]()
@@ -210,7 +212,7 @@ class Tar:
         block = self._plain.read(TAR_BLOCK_BYTES)
         self.has_end = bool(block)
         if not block or block == bytes(TAR_BLOCK_BYTES):
-            self._plain.read(PADDING_BYTES)  # a writer of the pipe may have padding left
+            self.has_more = _is_followed(self._plain.read(PADDING_BYTES))  # by padding, which a pipe has to lose
             return None
         if len(block) < TAR_BLOCK_BYTES and self._count:
             raise ArchiveDamaged(f"{self.label} is cut short")
@@ -285,6 +287,13 @@ class Tar:
                 records[name] = value.decode("utf-8", "surrogateescape")
             start = end
         return records
+
+
+def _is_followed(rest: bytes) -> bool:
+    """Whether another archive begins in what follows the end of one."""
+    zeros = len(rest) - len(rest.lstrip(b"\0"))
+    start = zeros - zeros % TAR_BLOCK_BYTES
+    return zeros < len(rest) and is_like_tar(rest[start : start + TAR_BLOCK_BYTES])
 
 
 def _target(path: str, name: str, kind: bytes) -> str:

@@ -182,6 +182,7 @@ class _Assembly(Generic[L]):
 
     def __init__(self, tar: Tar, members: Members, stage: ArchiveStage[L]) -> None:
         self._label, self._has_end, self._members, self._stage = tar.label, tar.has_end, members, stage
+        self._has_more = tar.has_more
 
     def content(self) -> ArchiveContent[L]:
         """All layouts. Raises LayoutInvalid if there is none, or one that can't be read."""
@@ -204,6 +205,9 @@ class _Assembly(Generic[L]):
                 found.problems[name] = error
         if not self._has_end:
             reason = f"{self._label} does not end as a tar does: it may have been cut between two members"
+            found.findings.append(Finding("", None, "invalid_layout", reason, spec=TAR_SPEC))
+        if self._has_more:
+            reason = f"another archive follows the end of {self._label}, and is not read: give it in a file of its own"
             found.findings.append(Finding("", None, "invalid_layout", reason, spec=TAR_SPEC))
         if found.is_tree:
             found.problems |= self._linked(shown)
