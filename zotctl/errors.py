@@ -107,6 +107,14 @@ def quoted(text: str) -> str:
     return f"{text[:_QUOTED_CHARACTERS]!r}... ({len(text)} characters)"
 
 
+def printable(text: str) -> str:
+    """One line without what a terminal obeys or an encoder does not take, as a name in an archive may have it: instead,
+    how Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def about_file(path: str, error: OSError) -> str:
     """What to say of a file that can't be used: what it is, or else what the system says."""
     if isinstance(error, IsADirectoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -9,8 +10,11 @@ import sys
 import pytest
 
 from tests.cli.running import PATIENCE_S, REPOSITORY, python, zotctl
-from zotctl import __version__
+from zotctl import __version__, cli
+from zotctl.cli import main
+from zotctl.cli.report import TextSink
 from zotctl.errors import EXIT_CODES
+from zotctl.jobs.finding import Finding
 
 RAISING = """
 import sys
@@ -43,6 +47,37 @@ main()
 def test_errors_and_their_codes(statement: str, code: int, text: str) -> None:
     run = python("-c", RAISING.format(statement=statement))
     assert (run.returncode, run.stderr, run.stdout) == (code, text, "")
+
+
+def test_what_no_encoder_takes_or_a_terminal_obeys_is_printed_as_python_writes_it() -> None:
+    """As in names of files, and of members of an archive."""
+    names = r"print('\udcff \ud800 \xe4'); raise errors.NoSpace('\x1b[2J\udcff')"
+    run = python("-c", RAISING.format(statement=names), environ={"PYTHONIOENCODING": "ascii:strict"})
+    assert (run.returncode, run.stdout) == (13, r"\udcff \ud800 \xe4" + "\n")
+    assert run.stderr == r"zotctl: \x1b[2J\udcff" + "\n"
+
+
+def test_so_is_an_error_and_what_standard_output_gets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["zotctl", "no\x1b[2J"])
+    with pytest.raises(SystemExit):
+        main()
+    assert out.errors == "backslashreplace"
+    cli._fail("a\x1b[2J", 1)
+    assert r"zotctl: a\x1b[2J" in capsys.readouterr().err
+
+
+def test_nor_does_a_line_of_a_report_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = TextSink(quiet=False)
+    sink.item({"action": "imported", "source": "a\x1b[2J"})
+    sink.finding(Finding("b\x1b[2J", None, "invalid_layout", "c\x1b[2J\nd"))
+    sink.error({"repository": "e\x1b[2J", "reason": "f\x1b[2J"})
+    found = capsys.readouterr()
+    assert "\x1b" not in found.out + found.err
+    assert (found.out + found.err).count(r"\x1b[2J") == 5 and "\nd" in found.err
 
 
 def test_a_bug_is_a_line_and_a_traceback_only_on_request() -> None:

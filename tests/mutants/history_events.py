@@ -14,8 +14,8 @@ MUTANTS = [
         "I15",
         "what no terminal or encoder takes is left out of texts",
         "storage/history.py",
-        "    if isinstance(found, str) and not found.isprintable():\n",
-        "    if False:\n",
+        "    return printable(found) if isinstance(found, str) else found\n",
+        "    return found\n",
         HISTORY + "test_what_no_terminal_or_encoder_takes_is_left_out",
     ),
     Mutant(

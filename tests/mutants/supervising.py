@@ -19,6 +19,16 @@ def _few(name: str, safeguard: str, file: str, old: str, new: str) -> Mutant:
 
 
 MUTANTS = [
+    Mutant(
+        "report-for-a-terminal",
+        kinds.ANSWERS,
+        "I14",
+        "nor in a report",
+        "cli/report.py",
+        'return "\\n".join(map(printable, text.split("\\n")))',
+        "return text",
+        "tests/cli/test_main.py::test_nor_does_a_line_of_a_report_have_it",
+    ),
     _family(
         "pauses-beyond-the-last",
         "a worker that dies again and again is replaced each time",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from typing import NoReturn, TextIO
 
-from zotctl.errors import ZotctlError
+from zotctl.errors import ZotctlError, printable
 
 UNPRINTED = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 """What a write to standard output may end with; the storage's own errors are translated long before."""
@@ -16,6 +17,8 @@ UNPRINTED = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 def main() -> NoReturn:
     """Run `zotctl` with the arguments of this process, and exit."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: names of files need not be UTF-8
     try:
         code = _run()
         sys.stdout.flush()
@@ -108,5 +111,5 @@ def _bug(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     for line in message.splitlines():
-        print(f"zotctl: {line}", file=sys.stderr)
+        print(f"zotctl: {printable(line)}", file=sys.stderr)
     return code

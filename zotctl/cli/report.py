@@ -17,7 +17,7 @@ import typer
 
 from zotctl.cli.progress import Progress
 from zotctl.cli.sizes import bytes_text
-from zotctl.errors import Interrupted
+from zotctl.errors import Interrupted, printable
 from zotctl.jobs.finding import Finding
 from zotctl.jobs.report import Report, Sink, counted, local_time
 
@@ -173,7 +173,7 @@ class TextSink(_WithProgress):
         """Print what is no trouble, and is not printed if quiet."""
         self._clear()
         if not self._quiet:
-            print(line)
+            print(_shown(line))
 
     def finding(self, finding: Finding) -> None:
         """Its kind, where it is, the tags that it affects, the reason, and what was done about it; on standard
@@ -183,13 +183,13 @@ class TextSink(_WithProgress):
         action = f" [{finding.action}]" if finding.action != "none" else ""
         where = " ".join(filter(None, (finding.repository, finding.digest)))
         line = f"{finding.kind}: {where}{tags}: {finding.reason}{action}".replace(": : ", ": ")
-        print(line, file=sys.stderr)
+        print(_shown(line), file=sys.stderr)
 
     def error(self, fields: dict[str, Any]) -> None:
         """On standard error, with the repository if it is about one."""
         self._clear()
         where = f"{fields['repository']}: " if fields.get("repository") else ""
-        print(f"zotctl: {where}{fields['reason']}", file=sys.stderr)
+        print(_shown(f"zotctl: {where}{fields['reason']}"), file=sys.stderr)
 
     def close(self, report: Report) -> None:
         """Hints on standard error, and a last line about the whole run; if quiet, only where the run has not
@@ -222,6 +222,10 @@ class TextSink(_WithProgress):
         failed = f", {counted(errors, 'error')}" if errors else ""
         failed += ", stopped by a signal" if stops else ""
         return found + failed + (", stopped at --max-duration" if 16 in report.codes else "")
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def counted_repositories(number: int) -> str:

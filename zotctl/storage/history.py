@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from zotctl.errors import printable
 from zotctl.oci.codec import load_json
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import DAY_S, Clock, is_ahead
@@ -121,12 +122,10 @@ def events_of(body: bytes) -> list[Event]:
 
 
 def _printable(found: Any) -> Any:
-    """Texts without what some terminal or encoder does not take: a login may have been no UTF-8."""
+    """A login may have been no UTF-8."""
     if isinstance(found, dict):
         return {_printable(key): _printable(value) for key, value in found.items()}
-    if isinstance(found, str) and not found.isprintable():
-        return "".join(letter if letter.isprintable() else "?" for letter in found)
-    return found
+    return printable(found) if isinstance(found, str) else found
 
 
 def _is_event(found: object) -> bool:
