@@ -11,7 +11,7 @@ from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import SMALLEST_PART, MemoryObjects
 from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import digest_of
-from zotctl.storage.bucket.objects.multipart import replace
+from zotctl.storage.bucket.objects.multipart import replace_object
 from zotctl.storage.bucket.objects.seam import Objects
 
 KEY = "a/blobs/sha256/x"
@@ -34,7 +34,7 @@ def chunks(body: bytes) -> Iterator[bytes]:
 def test_right_bytes_of_any_size(objects: Objects, size: int) -> None:
     body = bytes(size % 251 for _ in range(1)) * size
     objects.put(KEY, b"damaged")
-    replace(objects, KEY, digest_of(body, "sha512"), chunks(body), SMALLEST_PART)
+    replace_object(objects, KEY, digest_of(body, "sha512"), chunks(body), SMALLEST_PART)
     found = objects.get(KEY)
     assert found is not None
     assert found[1] == body
@@ -45,7 +45,7 @@ def test_wrong_bytes_change_nothing(size: int) -> None:
     objects, body = MemoryObjects(), b"x" * size
     objects.put(KEY, b"as it was")
     with pytest.raises(DigestInvalid):
-        replace(objects, KEY, digest_of(body + b"more"), chunks(body), SMALLEST_PART)
+        replace_object(objects, KEY, digest_of(body + b"more"), chunks(body), SMALLEST_PART)
     assert objects.stored[KEY].body == b"as it was"
     assert objects.parts == {}
 
@@ -58,7 +58,7 @@ def test_a_source_that_breaks_off_changes_nothing() -> None:
     objects = MemoryObjects()
     objects.put(KEY, b"as it was")
     with pytest.raises(Unavailable):
-        replace(objects, KEY, digest_of(b""), broken(), SMALLEST_PART)
+        replace_object(objects, KEY, digest_of(b""), broken(), SMALLEST_PART)
     assert objects.stored[KEY].body == b"as it was"
     assert objects.parts == {}
 
@@ -76,4 +76,4 @@ def test_what_is_there_after_an_unsure_complete_is_read_before_it_is_believed(
 
     monkeypatch.setattr(objects, "complete_parts", complete)
     with nullcontext() if there == "right" else pytest.raises(StorageError, match="another process"):
-        replace(objects, KEY, digest_of(body), chunks(body), SMALLEST_PART)
+        replace_object(objects, KEY, digest_of(body), chunks(body), SMALLEST_PART)

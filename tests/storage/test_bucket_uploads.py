@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import threading
@@ -236,6 +237,24 @@ def test_i2_a_copy_that_came_out_wrong_is_not_left_there(world: World) -> None:
     with pytest.raises(IoFailed):
         push(world.one, body)
     assert world.content(digest_of(body)) is None
+
+
+@pytest.mark.parametrize("how", ["other bytes", "short"])
+def test_i2_a_copy_that_came_out_wrong_is_written_over(world: World, how: str) -> None:
+    """Also where it has replaced a good object that nobody would send again."""
+    copy, body = world.memory.copy, random_bytes(MANY)
+    push(world.one, body)
+    wrong = b"X" + body[1:] if how == "other bytes" else b"short"
+
+    def spoilt(source: str, target: str) -> Object:
+        found = copy(source, target)
+        sha256 = base64.b64encode(hashlib.sha256(wrong).digest()).decode() if how == "other bytes" else ""
+        world.memory.stored[target] = world.memory.stored[target]._replace(body=wrong)
+        return found._replace(size=len(wrong), metadata={"sha256": sha256})
+
+    world.memory.copy = spoilt  # type: ignore[method-assign]
+    push(world.one, body)
+    world.check(body)
 
 
 def test_i2_a_copy_that_is_short(world: World) -> None:

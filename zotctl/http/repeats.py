@@ -33,7 +33,7 @@ class _Kept(NamedTuple):
 
 
 class Repeats:
-    """The answers that one worker may give again. For the event loop."""
+    """The answers that one worker may give again. Thread-safe, but `get` belongs to the event loop."""
 
     def __init__(self) -> None:
         self._kept: Lru[Head, _Kept] = Lru(KEPT_BYTES)

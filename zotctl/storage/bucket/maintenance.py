@@ -11,7 +11,7 @@ from zotctl.errors import Damaged, NotFound
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.bucket.lease import lease
-from zotctl.storage.bucket.objects.multipart import replace
+from zotctl.storage.bucket.objects.multipart import replace_object
 from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
@@ -111,7 +111,7 @@ class BucketMaintenance:
         """In its own place, so that its readers are healed."""
         if (found := self._same(name, digest, damaged.info)) is None:
             return []
-        replace(self._context.objects, found.key, digest, chunks)
+        replace_object(self._context.objects, found.key, digest, chunks)
         self._damaged.clear(digest, found.key)
         if found.key != keys.shared(digest):
             return [name]
@@ -148,7 +148,7 @@ class BucketMaintenance:
                     spool.write(data)
                 spool.seek(0)
                 return self.take(place, digest_of_hash(CANONICAL, state), iter(lambda: spool.read(CHUNK_BYTES), b""))
-        replace(self._context.objects, keys.blob(place, digest), digest, chunks)
+        replace_object(self._context.objects, keys.blob(place, digest), digest, chunks)
         return digest
 
     def open_uploads(self) -> int:

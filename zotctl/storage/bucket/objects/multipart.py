@@ -107,7 +107,9 @@ class Parts:
         raise failure
 
 
-def replace(objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes], part_bytes: int = PART_BYTES) -> None:
+def replace_object(
+    objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes], part_bytes: int = PART_BYTES
+) -> None:
     """Write `chunks` under `key`. Raises DigestInvalid if they do not have this digest, and nothing has changed;
     StorageError where the object cannot be written."""
     state, tail, size, parts = new_hash(digest.algorithm), bytearray(), 0, None

@@ -51,10 +51,17 @@ from zotctl.errors import (
 )
 from zotctl.oci.digest import Digest, Hash, digest_of, new_hash
 from zotctl.storage import keys
-from zotctl.storage.bucket.objects.multipart import MOST_BYTES, MOST_PARTS, SMALLEST_PART_BYTES, Parts, digest_of_object
+from zotctl.storage.bucket.objects.multipart import (
+    MOST_BYTES,
+    MOST_PARTS,
+    SMALLEST_PART_BYTES,
+    Parts,
+    digest_of_object,
+    replace_object,
+)
 from zotctl.storage.bucket.objects.seam import Object
 from zotctl.storage.bucket.uploads.buffer import UploadBuffer
-from zotctl.storage.driver import Buffer
+from zotctl.storage.driver import Buffer, chunks_of
 from zotctl.storage.keys import parse_upload_id
 from zotctl.storage.protocol import UploadSession
 
@@ -458,13 +465,19 @@ class BucketUpload(UploadSession):
         return True
 
     def _copy(self, digest: Digest, key: str) -> Object:
+        """A copy that came out wrong may have replaced a good object, so that the right bytes are written over it."""
         found = self._objects.copy(self._session.target, key)
         sha256 = found.metadata.get("sha256", "")
         wrong = digest.algorithm == "sha256" and sha256 and base64.b64decode(sha256).hex() != digest.encoded
-        if wrong or found.size != self.offset:
+        if not wrong and found.size == self.offset:
+            return found
+        try:
+            with self._objects.open(self._session.target) as staged:
+                replace_object(self._objects, key, digest, chunks_of(staged))
+            return self._objects.head(key)
+        except (DigestInvalid, StorageError) as error:
             self._objects.delete(key)
-            raise IoFailed(f"{key} came out of its copy with other bytes than were sent; send it again")
-        return found
+            raise IoFailed(f"{key} came out of its copy with other bytes than were sent; send it again") from error
 
     def _digest(self, algorithm: str) -> str:
         """The digest of all bytes so far; "" if they would have to be read for it."""
