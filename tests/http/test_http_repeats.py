@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from zotctl.oci.media_types import OCI_MANIFEST
 from zotctl.storage import Repository, Store, keys
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.file_identity import HeldFile
+from zotctl.storage.local.context import SETTLED_S
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.protocol import LocalProtocol
 
@@ -58,6 +60,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> Place:
         root.mkdir()
     store = store_over(*(LocalDriver(str(root)) for root in roots))
     push_image(store_over(LocalDriver(str(roots[-1]))), "app", "v1", seed="one", layers=1)
+    time.sleep(2 * SETTLED_S)  # what was written just now is not remembered
     looks, real = Counter[str](), Store.repository
 
     def repository(store: Store, name: str, *, wait: bool = True) -> Repository:
@@ -124,7 +127,7 @@ def test_what_is_lost_is_not_given_again(place: Place, way: tuple[str, str], how
 def test_a_mark_in_the_same_tick(place: Place) -> None:
     """A file system may give a file the same time twice, so that its times don't show a new link."""
     protocol, key = place.protocol, keys.blob("app", IMAGE.digest)
-    sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest))
+    sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True)
     assert sighting is not None and sighting.holds()
     stat = protocol.driver.stat
     as_before = stat(key).ctime_ns
@@ -140,19 +143,75 @@ def test_a_mark_in_the_same_tick(place: Place) -> None:
     assert not sighting.holds() and not coarse.holds()
 
 
-def test_what_is_replaced_before_the_look_is_not_kept(place: Place) -> None:
+def test_what_is_replaced_before_the_look_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place.protocol, "now", lambda: time.time() + 3600)
     repository = place.store.repository("app")
-    assert repository.sighting(IMAGE.digest, len(IMAGE.manifest)) is not None
+    assert repository.sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True) is not None
     os.truncate(place.file(IMAGE.digest), 5)
-    assert repository.sighting(IMAGE.digest, len(IMAGE.manifest)) is None
+    assert repository.sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True) is None
 
 
 def test_an_index_that_a_tool_may_write_again_within_the_tick(place: Place) -> None:
     """What was read of it may be the same file by its times, and yet older."""
     file = place.roots[0] / keys.index("app")
     file.write_bytes(file.read_bytes())
-    sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest))
+    sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True)
     assert sighting is not None and not sighting.holds()
+
+
+def test_behind_a_network_nothing_is_looked_at(place: Place) -> None:
+    repository, wanted = place.store.repository("app"), (IMAGE.digest, len(IMAGE.manifest))
+    assert place.store.sighting(repository, *wanted, is_manifest=True) is not None
+    place.store.nonblocking = False
+    assert place.store.sighting(repository, *wanted, is_manifest=True) is None
+
+
+def test_a_mark_that_is_half_made(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is made, the file has a name in `tmp` already. Then it loses that one and gets the other in the same
+    tick, so that it looks as it did."""
+    changed = place.file(IMAGE.digest).stat().st_ctime
+    for age, is_kept in (SETTLED_S / 2, False), (SETTLED_S * 2, True):
+        monkeypatch.setattr(place.protocol, "now", partial(float, changed + age))
+        sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True)
+        assert (sighting is not None) == is_kept
+
+
+def test_a_blob_whose_manifest_is_healed(place: Place) -> None:
+    """What a manifest says of its length is known from then on, and index.json is the same."""
+    manifest, blob = place.file(IMAGE.digest), place.file(BLOB)
+    manifest.unlink()
+    os.truncate(blob, 5)
+    statuses = []
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for _ in range(4):
+            statuses.append((await client.head(OF_BLOB)).status_code)
+        manifest.write_bytes(IMAGE.manifest)
+        statuses.append((await client.head(OF_BLOB)).status_code)
+
+    time.sleep(2 * SETTLED_S)
+    asked(cast(Any, place.store), ask)
+    assert statuses == [200, 200, 200, 200, 404]
+
+
+def test_a_manifest_to_which_nothing_leads_any_more(place: Place) -> None:
+    """One without a row, by a subject without one: that is deleted, and index.json is the same."""
+    child, repository = images.image("child", layers=1), place.store.repository("app")
+    subject = images.index([(child.digest, len(child.manifest))])
+    for body in (*child.blobs, child.manifest, subject):
+        push_blob(repository, body)
+    push_image(place.store, "app", seed="referrer", layers=1, subject=digest_of(subject))
+    statuses = []
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for _ in range(4):
+            statuses.append((await client.get(f"/v2/app/manifests/{child.digest}")).status_code)
+        statuses.append((await client.delete(f"/v2/app/manifests/{digest_of(subject)}")).status_code)
+        statuses.append((await client.get(f"/v2/app/manifests/{child.digest}")).status_code)
+
+    time.sleep(2 * SETTLED_S)
+    asked(cast(Any, place.store), ask)
+    assert statuses == [200, 200, 200, 200, 202, 404]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -220,6 +279,7 @@ def test_what_is_large_is_read_each_time(place: Place, size: int) -> None:
     for body in image.blobs:
         push_blob(repository, body)
     repository.put_manifest(check_manifest(image.manifest, OCI_MANIFEST), image.manifest)
+    time.sleep(2 * SETTLED_S)
 
     async def ask(client: httpx.AsyncClient) -> None:
         for _ in range(4):
@@ -227,6 +287,23 @@ def test_what_is_large_is_read_each_time(place: Place, size: int) -> None:
         looked = place.looks["app"]
         await client.get(f"/v2/app/manifests/{image.digest}")
         assert place.looks["app"] == looked + (size > JOINED_BYTES)
+
+    asked(cast(Any, place.store), ask)
+
+
+def test_a_head_of_many_fields_weighs_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "KEPT_BYTES", 20_000)
+    fields = {f"a{number}": "1" for number in range(75)}
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for way in WAYS[1], WAYS[3]:
+            for _ in range(4):
+                await client.request(*way, headers=fields)
+            looked = place.looks["app"]
+            await client.request(*way, headers=fields)
+            assert place.looks["app"] == looked
+        await client.request(*WAYS[1], headers=fields)
+        assert place.looks["app"] == looked + 1, "both are kept"
 
     asked(cast(Any, place.store), ask)
 

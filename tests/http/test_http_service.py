@@ -92,7 +92,7 @@ class FakeStore:
     def note_pull(self, digest: str) -> None:
         self.pulled.append(digest)
 
-    def sighting(self, repository: FakeStore, digest: str, size: int) -> None:
+    def sighting(self, repository: FakeStore, digest: str, size: int, *, is_manifest: bool) -> None:
         return None
 
     def repository(self, name: str, *, wait: bool = True) -> FakeStore:

@@ -31,7 +31,9 @@ def stat(service: Service, request: Request, wait: bool) -> Answer:
     if _unchanged(request, digest):
         return Answer(304, _headers(digest))
     answer = Answer(200, length=size, fields=_fields(digest, size))
-    return service.repeats.keep(request, answer, lambda: service.store.sighting(repository, digest, size))
+    return service.repeats.keep(
+        request, answer, lambda: service.store.sighting(repository, digest, size, is_manifest=False)
+    )
 
 
 @lru_cache(FIELDS_KEPT)

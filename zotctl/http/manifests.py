@@ -45,7 +45,7 @@ def pull(service: Service, request: Request, wait: bool) -> Answer:
         return Answer(304, fields=_fields(manifest.digest, "", None))
     answer = Answer(200, body=manifest.body, fields=_fields(manifest.digest, manifest.media_type, manifest.size))
     return service.repeats.keep(
-        request, answer, lambda: service.store.sighting(repository, manifest.digest, manifest.size)
+        request, answer, lambda: service.store.sighting(repository, manifest.digest, manifest.size, is_manifest=True)
     )
 
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from zotctl.errors import ZotctlError
 from zotctl.http.answer import JOINED_BYTES, Answer
-from zotctl.http.request import Head, Request
+from zotctl.http.request import FIELD_OVERHEAD_BYTES, Head, Request
 from zotctl.storage import Sighting
 from zotctl.storage.cache import Lru
 
 KEPT_BYTES = 4 << 20
 """Of all answers that are kept."""
 OVERHEAD_BYTES = 3000
-"""That an answer takes beside its body: the head of its request, and what it came from."""
+"""That an answer takes beside its body: the head of its request, but for each of its fields, and what it came from."""
 KEPT_FOR_S = 60.0
 """What is only noted of a pull, as retention does and caches do, is noted as often."""
 
@@ -57,5 +57,6 @@ class Repeats:
                 return answer
             if sighting is not None:
                 kept = _Kept(answer.body, answer.length, answer.fields, sighting, time.monotonic() + KEPT_FOR_S)
-                self._kept.put(request.said, kept, len(answer.body) + OVERHEAD_BYTES)
+                overhead = OVERHEAD_BYTES + len(request.headers) * FIELD_OVERHEAD_BYTES
+                self._kept.put(request.said, kept, len(answer.body) + overhead)
         return answer

@@ -315,9 +315,13 @@ class Repository:
             media_type = said.media_type if said else ""
         return StoredManifest(digest, media_type, body)
 
-    def sighting(self, digest: Digest, size: int) -> Sighting | None:
-        """For a blob or manifest that was found here, with this size: see `StoreProtocol.sighting`."""
+    def sighting(self, digest: Digest, size: int, *, is_manifest: bool) -> Sighting | None:
+        """For a blob or manifest that was found here, with this size: see `StoreProtocol.sighting`. None if another
+        answer may come without a change of index.json: for a manifest without a row, when nothing leads to it any more;
+        for a blob whose size nothing says, when the manifest that says it is healed."""
         if not self._looked or self._snapshot is None:
+            return None
+        if not (digest in self._snapshot.index if is_manifest else self.root.graphs.of(self.name).agrees(digest, size)):
             return None
         return self.root.protocol.sighting(self.name, digest, size, self._snapshot.generation)
 

@@ -52,10 +52,12 @@ class Store:
             root.refuse_invalid(name)
         return Repository(root, name, snapshot, wait=wait)
 
-    def sighting(self, repository: Repository, digest: Digest, size: int) -> Sighting | None:
-        """For a blob or manifest that was found there: see `StoreProtocol.sighting`. None also if a root before that
-        one could get the name, and would be served instead."""
-        return repository.sighting(digest, size) if repository.root is self.roots[0] else None
+    def sighting(self, repository: Repository, digest: Digest, size: int, *, is_manifest: bool) -> Sighting | None:
+        """For a blob or manifest that was found there: see `Repository.sighting`. None also if a root before that one
+        could get the name, and would be served instead; and behind a network, where each look takes its time."""
+        if repository.root is not self.roots[0] or not self.nonblocking:
+            return None
+        return repository.sighting(digest, size, is_manifest=is_manifest)
 
     def repositories(self, n: int | None = None, last: str | None = None) -> list[str]:
         """Names after `last`, `n` at the most, ordered by their components. Raises Unavailable while a root is away:

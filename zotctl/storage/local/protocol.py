@@ -14,7 +14,7 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.local.blobs import LocalBlobs, Pool
 from zotctl.storage.local.catalog import LocalCatalog
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import SETTLED_S, LocalContext
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles, adopted
@@ -122,9 +122,11 @@ class LocalProtocol(StoreProtocol):
         return all(self.context.stat(key) is not None for key in (keys.layout(name), keys.index(name)))
 
     def sighting(self, name: str, digest: Digest, size: int, index: Generation) -> Sighting | None:
-        """A file that is marked as damaged gets one more link, or loses its name."""
+        """A file that is marked as damaged gets one more link, or loses its name. A mark that is half made is a link
+        too, in whose place the other comes in the same tick: what was changed just now is not remembered."""
+        now = self.now()
         info = self.blobs.find(name, digest)
-        if info.size != size:
+        if info.size != size or now - info.ctime_ns / 1e9 <= SETTLED_S:
             return None
         return Sighting(self.driver, (keys.index(name), index), (keys.blob(name, digest), info))
 
