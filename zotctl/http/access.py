@@ -12,7 +12,7 @@ from typing import Any
 
 from zotctl.http.answer import Answer
 from zotctl.http.counters import CounterRow
-from zotctl.http.errors import printable
+from zotctl.http.errors import encodable
 from zotctl.http.request import Request
 from zotctl.logs import AUDIT, LogStream, audit_change, direct_log, json_line, time_text
 from zotctl.storage.cache import Lru
@@ -142,29 +142,29 @@ def tell_change(
     audit_change(
         _log,
         action,
-        printable(request.name),
+        encodable(request.name),
         tag=tag,
         before=before,
         after=after,
-        reason=f"request: {request.method} {printable(request.path)}",
-        user=printable(request.identity.user.name) or None,
+        reason=f"request: {request.method} {encodable(request.path)}",
+        user=encodable(request.identity.user.name) or None,
         client=request.client,
         request_id=request.id,
     )
 
 
 def _message(request: Request, status: int) -> str:
-    return f"{request.method} {printable(request.path)} {status}"
+    return f"{request.method} {encodable(request.path)} {status}"
 
 
 def _fields(request: Request, status: int, error_code: str | None, bytes_out: int, duration: float) -> dict[str, Any]:
     path, name, reference, user = request.path, request.name, request.reference, request.identity.user.name
     if not path.isascii():  # its parts are of the path
-        path, name, reference = printable(path), printable(name), printable(reference)
+        path, name, reference = encodable(path), encodable(name), encodable(reference)
     return {
         "request_id": request.id,
         "client": request.client,
-        "user": printable(user) or None,
+        "user": encodable(user) or None,
         "method": request.method,
         "path": path,
         "route": request.route or None,
@@ -174,6 +174,6 @@ def _fields(request: Request, status: int, error_code: str | None, bytes_out: in
         "bytes_in": request.body.arrived,
         "bytes_out": bytes_out,
         "duration_ms": round(duration * 1000, 3),
-        "user_agent": printable(request.headers.get("user-agent", "")) or None,
+        "user_agent": encodable(request.headers.get("user-agent", "")) or None,
         "error_code": error_code,
     }

@@ -83,7 +83,7 @@ def _told(error: StorageError) -> str:
 
 
 def _document(status: int, code: str, message: str, detail: Any, headers: list[tuple[str, str]]) -> Answer:
-    error: dict[str, Any] = {"code": code, "message": printable(message)}
+    error: dict[str, Any] = {"code": code, "message": encodable(message)}
     if detail is not None:
         error["detail"] = detail
     answer = Answer(status, headers, _encode(error), content_type=JSON)
@@ -96,10 +96,10 @@ def _encode(error: dict[str, Any]) -> bytes:
         # Digests and names in a detail are classes of ours: the wire has their text.
         return msgspec.json.encode({"errors": [error]}, enc_hook=str)
     except (UnicodeEncodeError, TypeError, msgspec.MsgspecError):
-        error["detail"] = printable(str(error["detail"]))
+        error["detail"] = encodable(str(error["detail"]))
         return msgspec.json.encode({"errors": [error]})
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """`text` without lone surrogates, which a request may smuggle in and no encoder takes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -17,7 +17,7 @@ import msgspec
 
 from zotctl.errors import NameInvalid, Unavailable
 from zotctl.http.answer import Answer
-from zotctl.http.errors import printable
+from zotctl.http.errors import encodable
 from zotctl.http.lists import readable_names
 from zotctl.http.request import Request
 from zotctl.oci.reference import parse_name, parse_reference
@@ -148,7 +148,7 @@ async def _page(
     client leaves: a page that waits for a thread is not made then."""
     common = {
         "site": _host(service, request) or "this registry",
-        "user": printable(request.identity.user.name),
+        "user": encodable(request.identity.user.name),
         "offers_login": service.gate.offers_login(request),
         "shows_health": service.gate.shows_health(request),
     }

@@ -19,7 +19,7 @@ from zotctl.errors import Unsupported, ZotctlError
 from zotctl.http import access, page, routes
 from zotctl.http.answer import Answer, Beginnings
 from zotctl.http.body import ReceiveBuffers
-from zotctl.http.errors import Refused, printable, render, render_bug
+from zotctl.http.errors import Refused, encodable, render, render_bug
 from zotctl.http.gate import Gate
 from zotctl.http.health import Readiness
 from zotctl.http.lists import Pages
@@ -244,7 +244,7 @@ class Service:
             return await page.refusal(self, request, answer) if request.route in routes.PAGES else answer
 
     def _failed(self, request: Request, error: Exception) -> Answer:
-        fields = {"request_id": request.id, "method": request.method, "path": printable(request.path)}
+        fields = {"request_id": request.id, "method": request.method, "path": encodable(request.path)}
         if not isinstance(error, (ZotctlError, Refused)):
             self.log.error("a bug: %s", error, exc_info=error, extra={"fields": fields})
             return render_bug(request.id)
