@@ -25,11 +25,18 @@ from zotctl.storage.driver import Driver
 DELAY = 100.0
 
 
+class _Hand(Hand):
+    """Also by which a store stamps its index.json."""
+
+    def now_ns(self) -> int:
+        return int(self.at * 1e9)
+
+
 class Place:
     """`driver` is the storage; `store` is that of a server. Times move only by `wait`, but no two files have one."""
 
     def __init__(self, **options: Any) -> None:
-        self.clock = Hand()
+        self.clock = _Hand()
         self._stamps = 0
         self.driver = MemoryDriver(clock=self._stamp, **options)
         self.store = self.open()
