@@ -44,7 +44,7 @@ from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, new_hash
 from zotctl.oci.layout import LAYOUT_FILE, check_layout
 from zotctl.storage import keys
 from zotctl.storage.digests import Digests
-from zotctl.storage.driver import Reader, chunks_of
+from zotctl.storage.driver import Reader, chunks_of, hash_of
 from zotctl.storage.facts import BEGINNING_BYTES, Content, Unusable, is_like_json
 from zotctl.storage.index import Index, parse_index
 from zotctl.storage.root import Root
@@ -309,10 +309,8 @@ class Staging:
         says nothing. What has not is removed. A bucket has hashed it, and takes a blob as a whole or not at all."""
         if not self._root.by_requests:
             with self._root.driver.open(keys.blob(STAGING, digest)) as reader:
-                state = new_hash(digest.algorithm)
-                for data in chunks_of(reader):
-                    state.update(data)
-            if digest_of_hash(digest.algorithm, state) != digest:
+                found = digest_of_hash(digest.algorithm, hash_of(reader, digest.algorithm))
+            if found != digest:
                 self._root.driver.unlink(keys.blob(STAGING, digest))
                 return False
         self._good.add(digest)
