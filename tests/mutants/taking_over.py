@@ -16,7 +16,7 @@ MUTANTS = [
         "I4",
         "what a late write gives a tag that is taken keeps a row",
         "storage/local/index_file.py",
-        "        draft.adopt_untagged(_there(tx, rows))\n",
+        "        draft.adopt_untagged(there)\n",
         "",
         OVER + "test_i4_what_a_late_write_gives_a_tag_that_is_taken_stays_without_one[ours]",
     ),
@@ -26,7 +26,7 @@ MUTANTS = [
         "I5",
         "but not if it is gone",
         "storage/local/index_file.py",
-        "        draft.adopt_untagged(_there(tx, rows))\n",
+        "        draft.adopt_untagged(there)\n",
         "        draft.adopt_untagged(rows)\n",
         OVER + "test_a_late_write_leaves_no_row_of_what_is_gone",
     ),
@@ -144,14 +144,14 @@ MUTANTS = [
         "what can't be taken over now is the next time",
         "storage/local/index_file.py",
         (
-            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [adopted(wanted, left_over=True)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
             "                self._context.discard(key)\n"
         ),
         (
             "                self._context.discard(key)\n"
-            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [adopted(wanted, left_over=True)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
         ),
@@ -164,13 +164,13 @@ MUTANTS = [
         "what can't be looked at is taken over the next time",
         "storage/local/index_file.py",
         (
-            "                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)\n"
+            "                (outcome,) = self._commit(held, [adopted(wanted, left_over=True)], transaction)\n"
             "                if outcome is not None:\n"
             "                    raise outcome\n"
             "                self._context.discard(key)\n"
         ),
         (
-            "                self._commit(held, [_left_over(wanted)], transaction)\n"
+            "                self._commit(held, [adopted(wanted, left_over=True)], transaction)\n"
             "                self._context.discard(key)\n"
         ),
         OVER + "test_i4_nor_what_can_not_be_looked_at",
@@ -181,8 +181,8 @@ MUTANTS = [
         "I5",
         "a row whose content is gone is not taken over",
         "storage/local/index_file.py",
-        "return lambda tx, draft: adopted(_there(tx, rows))(tx, draft)",
-        "return adopted(rows)",
+        "draft.adopt(there if left_over else rows)",
+        "draft.adopt(rows)",
         OVER + "test_i5_a_row_whose_content_is_gone_is_not_taken_over",
     ),
     Mutant(

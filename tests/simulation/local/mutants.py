@@ -150,7 +150,7 @@ def _renamed_over(self: IndexFiles, temp: str, index: str) -> bool:
 
 
 def _only_what_is_new(before: Index, after: Index) -> Any:
-    return index_file._left_over(list(after.rows()))
+    return index_file.adopted(list(after.rows()), left_over=True)
 
 
 def _nothing_is_taken_over(self: LocalProtocol, name: str) -> None:

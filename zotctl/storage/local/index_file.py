@@ -475,7 +475,7 @@ class IndexFiles:
                     except LayoutInvalid:
                         continue  # another program has begun to write it since
                 wanted = [row for row in rows if not {row.tag, row.alias, row.digest} & gone]
-                (outcome,) = self._commit(held, [_left_over(wanted)], transaction)
+                (outcome,) = self._commit(held, [adopted(wanted, left_over=True)], transaction)
                 if outcome is not None:
                     raise outcome
                 self._context.discard(key)
@@ -647,24 +647,19 @@ def _merged(before: Index, after: Index) -> Change:
     return change
 
 
-def adopted(rows: Sequence[Row]) -> Change:
+def adopted(rows: Sequence[Row], *, left_over: bool = False) -> Change:
     """The change that adds rows which another program wrote late. A tag that is here stays as it is, since who wrote
-    late may have read long ago; what it was given then stays as an untagged row, or a collector would take it."""
+    late may have read long ago; what it was given then stays as an untagged row, or a collector would take it.
+
+    `left_over`: they are of a file that was left for long, so what is gone meanwhile stays so.
+    """
 
     def change(tx: Transaction, draft: Index) -> None:
-        draft.adopt(rows)
-        draft.adopt_untagged(_there(tx, rows))
+        there = [row for row in rows if not _is_gone(tx, row)]
+        draft.adopt(there if left_over else rows)
+        draft.adopt_untagged(there)
 
     return change
-
-
-def _left_over(rows: Sequence[Row]) -> Change:
-    """The same for a file that was left for long: what is gone meanwhile stays so."""
-    return lambda tx, draft: adopted(_there(tx, rows))(tx, draft)
-
-
-def _there(tx: Transaction, rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if not _is_gone(tx, row)]
 
 
 def _is_gone(tx: Transaction, row: Row) -> bool:
