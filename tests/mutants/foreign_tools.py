@@ -18,7 +18,7 @@ MUTANTS = [
         "I4",
         "what was written just now is read again, since another write in that tick leaves the same times",
         "storage/local/index_file.py",
-        "return self.settled and self.generation == generation",
+        "return settled and self.generation == generation",
         "return self.generation == generation",
         TICK + "test_i4_a_push_loses_no_write_that_came_after_a_read",
     ),

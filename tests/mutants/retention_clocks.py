@@ -89,8 +89,8 @@ MUTANTS = [
         "I4",
         "a new index.json is dated by the storage's clock, so that a later commit is known to be later",
         "storage/local/index_file.py",
-        "self._context.storage_clock.now_ns(), int(before",
-        "self._context.clock.now_ns(), int(before",
+        "self._context.storage_clock.now_ns(), before.file",
+        "self._context.clock.now_ns(), before.file",
         STORAGE + "test_what_hosts_write_down_has_the_storages_time[18000.0]",
     ),
     Mutant(

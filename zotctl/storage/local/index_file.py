@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
@@ -56,25 +57,35 @@ CACHED_ROWS = 500_000
 log = logging.getLogger("zotctl.storage")
 
 
+@dataclass(frozen=True, slots=True)
+class _State(Snapshot):
+    """One state of the file. While it is not settled, each reading of it has a generation of its own."""
+
+    file: Info
+    """As it was when it was read."""
+    settled: bool
+    """Does whatever is written since change `file.generation`?"""
+
+
 class _Old(NamedTuple):
     """An index.json that our rename replaced; a tool that had it open may still write into it."""
 
     name: str
     reader: Reader
-    known: Snapshot
+    known: _State
     """Its state, as far as its rows were taken over."""
     until: float
 
     def written(self) -> bool:
         # Not by the whole generation: losing its name has changed the inode's ctime.
-        now = self.reader.info()
-        return (now.size, now.mtime_ns) != self.known.generation[1:3]
+        now, was = self.reader.info(), self.known.file
+        return (now.size, now.mtime_ns) != (was.size, was.mtime_ns)
 
-    def parse(self) -> Snapshot | None:
+    def parse(self) -> _State | None:
         """Its rows now; None: the writer has not finished."""
         try:
             info = self.reader.info()
-            return Snapshot(parse_index(self.reader.read_at(0, info.size)), info.generation)
+            return _State(parse_index(self.reader.read_at(0, info.size)), info.generation, info, settled=False)
         except LayoutInvalid:
             return None
 
@@ -83,21 +94,20 @@ class _Known(NamedTuple):
     """One state of the file that this process has read: its rows, or why it is not served."""
 
     generation: Generation
-    found: Snapshot | LayoutInvalid
+    found: _State | LayoutInvalid
     seen: float
     """Since when the file is seen with this generation, by `clock.elapsed`."""
-    settled: bool
-    """Has whatever is written since another generation?"""
 
     def tells(self, generation: Generation) -> bool:
         """Need a file of this generation not be read?"""
-        return self.settled and self.generation == generation
+        settled = isinstance(self.found, LayoutInvalid) or self.found.settled
+        return settled and self.generation == generation
 
     @property
     def rows(self) -> Index | None:
-        return self.found.index if isinstance(self.found, Snapshot) else None
+        return self.found.index if isinstance(self.found, _State) else None
 
-    def get(self) -> Snapshot:
+    def get(self) -> _State:
         if isinstance(self.found, LayoutInvalid):
             raise LayoutInvalid(self.found.message)
         return self.found
@@ -192,7 +202,7 @@ class IndexFiles:
         """The `count` repositories that this process has read last."""
         return self._cache.latest(count)
 
-    def _parse(self, name: str, reader: Reader) -> Snapshot:
+    def _parse(self, name: str, reader: Reader) -> _State:
         """Raises NotFound; LayoutInvalid: damaged; NotYetReadable: a tool has been writing all the while."""
         began, first = self._context.clock.elapsed(), reader.info().generation
         while True:
@@ -208,11 +218,11 @@ class IndexFiles:
                     if info.generation != first:
                         what = f"{keys.index(name)} is not yet readable: another program is writing it"
                         raise NotYetReadable(f"{what}; try again") from error
-                    self._cache.put(name, _Known(info.generation, error, began, settled=True))
+                    self._cache.put(name, _Known(info.generation, error, began))
                     raise
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 
-    def _parse_once(self, name: str, reader: Reader, info: Info) -> Snapshot:
+    def _parse_once(self, name: str, reader: Reader, info: Info) -> _State:
         known = self._cache.get(name)
         if known is not None and known.tells(info.generation):
             return known.get()
@@ -227,10 +237,11 @@ class IndexFiles:
         # would parse all rows again.
         is_whole = reader.info().generation == info.generation
         index = parse_index(body, known.rows if known else None)
-        snapshot = Snapshot(index, info.generation if settled else (*info.generation, next(self._unsettled)))
+        generation = info.generation if settled else (*info.generation, next(self._unsettled))
+        state = _State(index, generation, info, settled)
         if is_whole and self._cache.get(name) is known:  # or else a later one was read meanwhile
-            self._cache.put(name, _Known(info.generation, snapshot, seen, settled), index.weight)
-        return snapshot
+            self._cache.put(name, _Known(info.generation, state, seen), index.weight)
+        return state
 
     def _check_layout(self, name: str) -> None:
         """Raises NotFound: no layout. LayoutInvalid: none to serve, until that other file is changed."""
@@ -286,10 +297,10 @@ class IndexFiles:
                 self._watch(held.name, reader, before)
             return outcomes
 
-    def _parse_settled(self, name: str, reader: Reader) -> Snapshot:
+    def _parse_settled(self, name: str, reader: Reader) -> _State:
         """The state to go on from. A foreign tool that writes in place after it gives the file another generation."""
         before = self._parse(name, reader)
-        if len(before.generation) == len(reader.info().generation):
+        if before.settled:
             return before
         self._context.clock.sleep(2 * SETTLED_S)
         return self._parse(name, reader)
@@ -347,7 +358,7 @@ class IndexFiles:
         make_layout(self._context, held.name, "sha256", held)
         return None
 
-    def _replace(self, held: Held, reader: Reader, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
+    def _replace(self, held: Held, reader: Reader, before: _State, draft: Index, body: list[bytes]) -> bool:
         """Write beside, flush, look again, swap or rename (LP). False: a foreign writer came between."""
         try:
             return self._rename_over(held, reader.info(), before, draft, body)
@@ -357,11 +368,11 @@ class IndexFiles:
                 raise
             return self._rename_over(held, reader.info(), before, draft, body)
 
-    def _rename_over(self, held: Held, like: Info, before: Snapshot, draft: Index, body: list[bytes]) -> bool:
+    def _rename_over(self, held: Held, like: Info, before: _State, draft: Index, body: list[bytes]) -> bool:
         driver, name, written = self._context.driver, held.name, None
         # A time stamp of our own, to the nanosecond: inode numbers are used again, and two indexes of one
         # size within a tick of the kernel's clock would look like one.
-        swap = keys.Swap(self._context.clock.token(), self._context.storage_clock.now_ns(), int(before.generation[2]))
+        swap = keys.Swap(self._context.clock.token(), self._context.storage_clock.now_ns(), before.file.mtime_ns)
         temp = swap.key(name)
         try:
             with driver.create(temp) as writer:
@@ -369,7 +380,7 @@ class IndexFiles:
                 writer.set_attributes(like, swap.ours)
                 writer.sync()
                 written = writer.info()
-            if self._now(name).generation != before.generation[:4] or held.too_long():
+            if self._now(name).generation != before.file.generation or held.too_long():
                 driver.unlink(temp)
                 return False
             swapped = self._give_name(temp, keys.index(name))
@@ -402,7 +413,7 @@ class IndexFiles:
 
     # -- a foreign tool that renames its own file in, between our last look and the swap -----------
 
-    def _look_at_old(self, name: str, temp: str, was: Info, before: Snapshot) -> None:
+    def _look_at_old(self, name: str, temp: str, was: Info, before: _State) -> None:
         """Look at the file that came out of the swap. The one that was read is removed (`late_writes` finds what is
         written into it later); another one is kept until its rows are merged. Never raises: the commit is done. After
         an error it is tried again."""
@@ -490,13 +501,12 @@ class IndexFiles:
         now = self._context.stat(keys.index(name))
         if now is not None and FileIdentity.of(now).content == FileIdentity.of(written).content:
             draft.dirty = False
-            known = Snapshot(draft, now.generation)
-            seen, settled = self._context.clock.elapsed(), _is_stamped_by_us(now)
-            self._cache.put(name, _Known(now.generation, known, seen, settled), draft.weight)
+            state = _State(draft, now.generation, now, _is_stamped_by_us(now))
+            self._cache.put(name, _Known(now.generation, state, self._context.clock.elapsed()), draft.weight)
 
     # -- a foreign tool that opened the file before our rename ----------------------------------
 
-    def _watch(self, name: str, reader: Reader, before: Snapshot) -> None:
+    def _watch(self, name: str, reader: Reader, before: _State) -> None:
         """Keep the old file open for a second. Of too many, the oldest is looked at now, and closed."""
         if reader.size >= UNCACHED_BYTES:
             reader.uncache()
