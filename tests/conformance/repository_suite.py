@@ -452,6 +452,20 @@ class RepositorySuite:
         push_image(fresh, "a", "v1")
         assert manifest_body(medium.store(), "a", "v1") == body
 
+    def test_i5_an_index_of_a_child_that_has_rotted_is_refused_until_that_is_pushed(
+        self, store: Store, medium: Medium
+    ) -> None:
+        digest, body = push_image(store, "a", "v1"), images.image().manifest
+        medium.overwrite("a", digest, body[:-2] + b" }")
+        fresh = medium.store()
+        listed = images.index([(digest, len(body))])
+        with pytest.raises(ManifestBlobUnknown, match="push it again"):
+            fresh.repository("a").put_manifest(check_manifest(listed, OCI_INDEX), listed, ["v2"])
+        assert fresh.repository("a").tags() == ["v1"]
+        push_image(fresh, "a", "v1")
+        fresh.repository("a").put_manifest(check_manifest(listed, OCI_INDEX), listed, ["v2"])
+        assert manifest_body(medium.store(), "a", "v2") == listed
+
 
 class FileRepositorySuite(RepositorySuite):
     """What a store of files must do beside: a crash may leave a file short, and there is a trash. A class that

@@ -12,6 +12,27 @@ READS = "tests/storage/test_index_reads.py::"
 
 MUTANTS = [
     Mutant(
+        "child-known-from-before-it-rotted",
+        kinds.BELIEVED,
+        "I5",
+        "an index is refused whose child is not served, whatever was read of it earlier",
+        "storage/repository.py",
+        "return look_at(child.digest, [essence(child.media_type)], read)[0]",
+        "known = self.root.graphs.of(self.name).known_facts(child.digest)\n"
+        "        return look_at(child.digest, [essence(child.media_type)], read, known)[0]",
+        STORES + "test_i5_what_is_not_served_is_no_child[directory]",
+    ),
+    Mutant(
+        "rotted-child-taken",
+        kinds.BELIEVED,
+        "I5",
+        "an index is refused whose child has rotted",
+        "storage/repository.py",
+        "    if fault is not None and fault.may_pass:\n",
+        '    if fault is not None and fault.kind == "missing_manifest":\n',
+        STORES + "test_i5_what_is_not_served_is_no_child[bucket]",
+    ),
+    Mutant(
         "exit-code-of-time-above-errors",
         kinds.ANSWERS,
         "I15",

@@ -13,13 +13,23 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.conformance.media import OnDriver, OnObjects
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
 from tests.faults import Faults, NoSpaceAfter, Recorder
 from tests.stores import bucket_store, push_blob, push_image, store_over
-from zotctl.errors import HeldElsewhere, IoFailed, LayoutInvalid, ManifestBlobUnknown, NoSpace, SizeInvalid, Unavailable
+from zotctl.errors import (
+    HeldElsewhere,
+    IoFailed,
+    LayoutInvalid,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NoSpace,
+    SizeInvalid,
+    Unavailable,
+)
 from zotctl.oci.manifest import check_manifest
-from zotctl.oci.media_types import OCI_MANIFEST
+from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import keys
 from zotctl.storage.bucket.blobs import REDIRECT_MIN_BYTES
 from zotctl.storage.bucket.lease import WRITER_LEASE_S, refuse_beside_one
@@ -184,6 +194,23 @@ def test_a_layer_that_must_not_be_distributed_need_not_be_here(kind: str) -> Non
             with pytest.raises(ManifestBlobUnknown):
                 repository.put_manifest(check_manifest(body, OCI_MANIFEST), body, ["v2"])
     assert store.repository("a").tags() == ["v1"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_i5_what_is_not_served_is_no_child(kind: str) -> None:
+    """Whatever else the process has read of it before it rotted."""
+    medium = OnDriver(MemoryDriver()) if kind == "directory" else OnObjects(MemoryObjects(), dedupe=False)
+    store, made = medium.store(), images.image()
+    digest = push_image(store, "a", "v1")
+    repository = store.repository("a")
+    assert repository.referrers(digest) == []  # the graph knows it now
+    medium.overwrite("a", digest, made.manifest[:-2] + b" }")
+    store.roots[0].bodies.drop(digest)  # as others push it out
+    with pytest.raises(ManifestUnknown):
+        repository.manifest(digest)
+    listed = images.index([(digest, len(made.manifest))])
+    with pytest.raises(ManifestBlobUnknown, match="push it again"):
+        repository.put_manifest(check_manifest(listed, OCI_INDEX), listed, ["v2"])
 
 
 # -- a bucket -------------------------------------------------------------------------------------

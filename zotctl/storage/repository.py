@@ -462,14 +462,14 @@ class Repository:
         return {child.digest: node for child, node in found if not (node.fault and node.fault.may_pass)}
 
     def _look_at(self, child: Reference) -> ManifestNode:
-        """What the bytes of a child say, from memory if possible."""
+        """What the bytes of a child say: those that are served from memory, or those that are stored, for what the
+        graph has read of them may have rotted since."""
         body, stored = self.root.bodies.get(child.digest), reader_of(self.root.protocol, self.name)
 
         def read(digest: Digest, whole: bool) -> Content:
             return stored(digest, whole) if body is None else Content(len(body), body)
 
-        known = self.root.graphs.of(self.name).known_facts(child.digest)
-        return look_at(child.digest, [essence(child.media_type)], read, known)[0]
+        return look_at(child.digest, [essence(child.media_type)], read)[0]
 
     def delete_manifest(
         self, reference: str, condition: Condition | None = None, user: str = "", gone: Gone | None = None
