@@ -34,7 +34,7 @@ ONLY_IN = {
     "yaml": ["config/zot_yaml.py"],
     "fcntl": [
         "storage/local",
-        "storage/bucket/workers.py",
+        "storage/turns.py",
         "jobs",
         "http/ratelimit.py",
         "http/uploadlimit.py",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+TURNS = "tests/storage/test_storage_turns.py::"
+
 MUTANTS = [
     Mutant(
         "look-fails-at-what-is-dropped",
@@ -730,6 +732,36 @@ MUTANTS = [
         ("            if self._clock.elapsed() > until:\n                raise Busy"),
         ("            if False:\n                raise Busy"),
         "tests/storage/test_storage_sessions.py::test_a_lock_that_another_process_holds_for_long_is_busy",
+    ),
+    Mutant(
+        "worker-without-turns-in-a-directory",
+        kinds.LOCKS,
+        "I11",
+        "the worker that has just committed does not keep the others from the lock",
+        "storage/local/opening.py",
+        "SERVER_TURNS.of(path, clock)",
+        "SERVER_TURNS.of(str(os.getpid()), clock)",
+        TURNS + "test_the_workers_of_a_server_come_after_each_other_in_a_directory",
+    ),
+    Mutant(
+        "worker-overtakes-the-one-that-waits",
+        kinds.LOCKS,
+        "I11",
+        "the worker that had the turn comes after the one that waits",
+        "storage/turns.py",
+        "                if self._taken(place + 1, clock, until):\n                    self._taken(place, clock, until)",
+        "                self._taken(place, clock, until)",
+        TURNS + "test_the_process_that_had_the_turn_comes_after_the_one_that_waits",
+    ),
+    Mutant(
+        "worker-waits-for-a-frozen-one",
+        kinds.LOCKS,
+        "I11",
+        "a worker that is frozen in its turn delays no other for long",
+        "storage/turns.py",
+        "clock.elapsed() >= until",
+        "clock.elapsed() >= until + 60",
+        TURNS + "test_a_process_that_stands_still_in_its_turn_delays_no_other",
     ),
     Mutant(
         "index-turn-kept-after-an-error",

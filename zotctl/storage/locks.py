@@ -62,7 +62,7 @@ class _ProcessLock:
         self._locks.give_back(self._name)
 
 
-class Turns:
+class ReadTurns:
     """Of the threads of this process that find an index.json which it does not know, one parses it, and the others find
     what it has parsed: a parse takes several times the bytes of the file. Nothing but memory depends on it, so that who
     has waited for long goes on. Thread-safe."""

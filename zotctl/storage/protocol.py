@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -443,10 +443,10 @@ class StoreProtocol(ABC):
         """Before the first content of a repository: finish a layout that another program has begun, and is empty."""
         return None
 
+    @abstractmethod
     def turn(self, name: str) -> AbstractContextManager[None]:
         """Wait for the turn of this process to change an index.json; changes that come meanwhile go into the same
-        commit. Where the commit takes a lock itself, there is nothing to wait for."""
-        return nullcontext()
+        commit. Nothing but speed depends on it."""
 
     @abstractmethod
     def stage(self, body: bytes) -> str:

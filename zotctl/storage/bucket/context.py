@@ -14,8 +14,9 @@ from zotctl.errors import DigestInvalid, Expired, NotFound
 from zotctl.oci.digest import Digest, parse_digest
 from zotctl.storage import keys
 from zotctl.storage.bucket.objects.seam import Object, Objects, PresignedDelete
-from zotctl.storage.bucket.workers import DigestMarks, Mark, Turn, at_once
+from zotctl.storage.bucket.workers import DigestMarks, Mark
 from zotctl.storage.clock import Clock, is_ahead
+from zotctl.storage.turns import Turn, at_once
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.objects.states import note_put, read_state
 from zotctl.storage.cache import Lru
 from zotctl.storage.index import Index, empty_index, index_missing, parse_index
-from zotctl.storage.locks import Turns
+from zotctl.storage.locks import ReadTurns
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, apply
 
 GENERATIONS = "dev.zotctl.generations"
@@ -64,7 +64,7 @@ class IndexObjects:
     def __init__(self, context: BucketContext, heard: Heard) -> None:
         self._context, self._heard = context, heard
         self._cache: Lru[str, Snapshot] = Lru(CACHED_INDEX_ROWS)
-        self._turns = Turns(context.clock)
+        self._turns = ReadTurns(context.clock)
         self._known: Lru[str, bool] = Lru(KNOWN_NAMES)
         """Repositories whose index.json this process has seen."""
         self._glances: Lru[str, tuple[Snapshot, float]] = Lru(KNOWN_GLANCES)

@@ -24,10 +24,11 @@ from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import probe, require_shared, require_whole
 from zotctl.storage.bucket.protocol import BucketProtocol
 from zotctl.storage.bucket.uploads.buffer import MemoryBudget
-from zotctl.storage.bucket.workers import SERVER_DAMAGE, SERVER_DELETIONS, SERVER_LOSSES, SERVER_TURNS, at_once
+from zotctl.storage.bucket.workers import SERVER_DAMAGE, SERVER_DELETIONS, SERVER_LOSSES
 from zotctl.storage.clock import Clock
 from zotctl.storage.distribution import ROOT, is_tree, way_over
 from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
+from zotctl.storage.turns import SERVER_TURNS, at_once
 
 log = logging.getLogger("zotctl.storage")
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)

@@ -18,6 +18,7 @@ from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.durable import Durable
 from zotctl.storage.local.storage_clock import StorageClock
 from zotctl.storage.locks import Locks
+from zotctl.storage.turns import Turn, at_once
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class LocalContext:
     locks: Locks
     commit: bool = False
     dedupe: bool = True
+    turn: Turn = at_once
+    """At a repository's index.json, between the processes of this server."""
     conflict: Callable[[], None] = lambda: None
     """Called when a commit begins again because another process's came between."""
     make_room: Callable[[], bool] = lambda: False

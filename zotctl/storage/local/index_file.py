@@ -32,7 +32,7 @@ from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_
 from zotctl.storage.local.context import SETTLED_S, LocalContext
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.locks import Held, Turns
+from zotctl.storage.locks import Held, ReadTurns
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
 from zotctl.storage.rows import Row
 
@@ -137,7 +137,7 @@ class IndexFiles:
         self._unfinished: set[str] = set()
         """Repositories that a reader found without index.json, and with a swap to finish."""
         self._mutex = threading.Lock()
-        self._turns = Turns(context.clock)
+        self._turns = ReadTurns(context.clock)
         self._unsettled = count()
 
     # -- reading --------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from zotctl.storage.local.network import detect, probe
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
 from zotctl.storage.root import FORMAT_BODY, Root, refuse_unknown_format
+from zotctl.storage.turns import SERVER_TURNS
 from zotctl.storage.wrappers import ReadOnlyDriver
 
 DIRECTORIES = (keys.UPLOADS, keys.TMP, keys.POOL, keys.LEASES, keys.DAMAGED, keys.TRASH)
@@ -88,7 +89,8 @@ def _open(settings: RootConfig, path: str, clock: Clock, read_only: bool, route:
     if writable:
         _try_out(local, path)
     driver: Driver = local if writable else ReadOnlyDriver(local)
-    context = LocalContext(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe)
+    turn = SERVER_TURNS.of(path, clock)
+    context = LocalContext(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe, turn)
     marker = keys.VERSION if context.stat(keys.VERSION) else ""
     return Root(LocalProtocol(context, settings.min_free, marker=marker), not writable, settings, route)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from zotctl.errors import NotFound, StorageError, Unavailable, Unsupported, ZotctlError
@@ -152,6 +153,10 @@ class LocalProtocol(StoreProtocol):
             except ZotctlError as error:
                 log.warning(f"{name}: index.json can't be put back: {error.message}")
         self.reserve.keep()
+
+    def turn(self, name: str) -> AbstractContextManager[None]:
+        """Between the workers of this server; every other process waits for the lock alone."""
+        return self.context.turn(name)
 
     def commit_index(self, name: str, changes: Sequence[Change]) -> list[Outcome]:
         """Under one lock, by one swap; then heal other repositories and merge late writes, without the lock."""

@@ -7,12 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from zotctl.storage.bucket import workers
-from zotctl.storage.bucket.workers import TicketLocks, at_once
+from zotctl.config import RootConfig
+from zotctl.storage import turns
 from zotctl.storage.clock import Clock
+from zotctl.storage.local.opening import open_root
+from zotctl.storage.turns import SERVER_TURNS, TicketLocks, at_once
 
 
 def forked(body: Callable[[], None]) -> int:
@@ -25,12 +28,12 @@ def forked(body: Callable[[], None]) -> int:
     return pid
 
 
-def holding(made: TicketLocks, hold: Callable[[], object]) -> int:
+def holding(made: TicketLocks, hold: Callable[[], object], label: str = "s3://x") -> int:
     """A process that has the turn at a/b when this returns."""
     ready, told = os.pipe()
 
     def body() -> None:
-        with made.of("s3://x", Clock())("a/b"):
+        with made.of(label, Clock())("a/b"):
             os.write(told, b"x")
             hold()
 
@@ -44,7 +47,7 @@ def holding(made: TicketLocks, hold: Callable[[], object]) -> int:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is."""
-    monkeypatch.setattr(workers, "TURN_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(turns, "TURN_TIMEOUT_S", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -124,7 +127,7 @@ def test_a_process_that_stands_still_in_its_turn_delays_no_other() -> None:
     try:
         with made.of("s3://x", clock)("a/b"):
             pass
-        assert workers.TURN_TIMEOUT_S <= clock.slept < workers.TURN_TIMEOUT_S + 1
+        assert turns.TURN_TIMEOUT_S <= clock.slept < turns.TURN_TIMEOUT_S + 1
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -137,3 +140,17 @@ def test_a_process_that_stands_still_in_its_turn_delays_no_other() -> None:
 def test_a_single_process_waits_for_no_turn() -> None:
     with at_once("a"):
         pass
+
+
+def test_the_workers_of_a_server_come_after_each_other_in_a_directory(tmp_path: Path) -> None:
+    """Else the one that has just committed takes the lock again before the other looks, for half a second."""
+    clock = Patient()
+    root = open_root(RootConfig(path=str(tmp_path), create=True), clock)
+    pid = holding(SERVER_TURNS, signal.pause, str(tmp_path))
+    try:
+        root.committer.commit("a/b", lambda tx, draft: None)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        root.protocol.close()
+    assert clock.slept >= turns.TURN_TIMEOUT_S

@@ -1,0 +1,73 @@
+"""Turns of the worker processes of one server at an index.json.
+
+On a bucket they keep the workers from losing their swaps to each other; in a directory, the worker that has just
+committed from taking the lock again before another looks. They are a courtesy, no lock: what is safe is decided by the
+swap (docs/design/bucket.md#indexjson) or the lock (docs/design/local.md#locks). A worker that gets no turn for a while
+goes ahead without, so that a frozen one delays no other; one that dies gives its turn back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from zotctl.storage.clock import Clock
+
+TURN_TIMEOUT_S = 0.5
+TURN_POLL_S = 0.001
+
+Turn = Callable[[str], AbstractContextManager[None]]
+"""A context for the commit to the index.json of one repository."""
+
+
+def at_once(_: str) -> AbstractContextManager[None]:
+    """A turn that never waits, for a single process."""
+    return nullcontext()
+
+
+class TicketLocks:
+    """Turns between processes that were forked from its creator; threads of one process don't wait for each other.
+
+    Two bytes of an anonymous file for each repository: a process that waits for the turn locks the second, so that the
+    one that had the turn comes after it.
+    """
+
+    def __init__(self) -> None:
+        self._file = os.memfd_create("zotctl-turns")
+
+    def of(self, label: str, clock: Clock) -> Turn:
+        """The turns at the repositories of one root, which `label` names."""
+        return lambda name: self._turn(2 * zlib.crc32(f"{label}/{name}".encode()), clock)
+
+    @contextmanager
+    def _turn(self, place: int, clock: Clock) -> Iterator[None]:
+        until = clock.elapsed() + TURN_TIMEOUT_S
+        try:
+            try:
+                if self._taken(place + 1, clock, until):
+                    self._taken(place, clock, until)
+            finally:
+                self._release(place + 1)
+            yield
+        finally:
+            self._release(place)
+
+    def _taken(self, place: int, clock: Clock, until: float) -> bool:
+        while True:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                return True
+            except OSError:
+                if clock.elapsed() >= until:
+                    return False
+            clock.sleep(TURN_POLL_S)
+
+    def _release(self, place: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+
+
+SERVER_TURNS = TicketLocks()
+"""Those of this server: its workers are forked after this module was loaded."""
