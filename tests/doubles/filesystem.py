@@ -144,7 +144,7 @@ class MemoryWriter(_Handle):
             if like is not None:
                 inode.mode = modes.S_IFREG | modes.S_IMODE(like.mode)
                 inode.uid, inode.gid = like.uid, like.gid
-            inode.mtime, inode.ctime = mtime_ns, self._driver.clock()
+            inode.mtime, inode.ctime = mtime_ns - mtime_ns % self._driver.grain_ns, self._driver.clock()
 
     def try_lock(self) -> bool:
         with self._driver.mutex:
@@ -166,7 +166,8 @@ class MemoryLock(_Handle):
 
 
 class MemoryDriver:
-    """`clock` gives nanoseconds; `capacity` and `inodes` are limits (None: none); a root counts as one inode.
+    """`clock` gives nanoseconds, and time stamps are multiples of `grain_ns`; `capacity` and `inodes` are limits (None:
+    none); a root counts as one inode.
 
     `names` is the whole tree, for a test that looks at all of it after each step: read it, change nothing.
     """
@@ -176,6 +177,7 @@ class MemoryDriver:
         label: str = "memory",
         *,
         clock: Callable[[], int] | None = None,
+        grain_ns: int = 1,
         capacity: int | None = None,
         inodes: int | None = None,
         max_links: int = 65_000,
@@ -186,7 +188,7 @@ class MemoryDriver:
     ) -> None:
         self.label = label
         self.capabilities = Capabilities(links=links, locks=locks, local=local, exchange=exchange)
-        self.clock = clock or growing_clock()
+        self.clock, self.grain_ns = clock or growing_clock(), grain_ns
         self.mutex = Mutex()
         self.dev = next(_devices)
         self._capacity, self._limit, self._max_links = capacity, inodes, max_links

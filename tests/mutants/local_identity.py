@@ -300,7 +300,7 @@ MUTANTS = [
         "I2",
         "that nothing is damaged is remembered when a change would show",
         "storage/local/damage.py",
-        "self._settling.settled(folder.generation, self._context.clock)",
+        "self._settling.settled(folder, self._context.clock)",
         "folder.generation",
         f"{HERE}test_known_damage_is_cleared_from_no_memory",
     ),

@@ -131,7 +131,7 @@ MUTANTS = [
         "I6",
         "within a tick of the clock a list is not remembered",
         "storage/local/trash.py",
-        "stamp = self._settling.settled(info.generation, self._context.clock)",
+        "stamp = self._settling.settled(info, self._context.clock)",
         "stamp = info.generation",
         "tests/jobs/test_gc_trash.py::test_a_list_of_the_trash_within_one_tick_of_the_clock_is_not_remembered",
     ),

@@ -349,7 +349,7 @@ MUTANTS = [
         "I2",
         "a mark of damage that is half made is not taken for a name that was there before",
         "storage/local/protocol.py",
-        " or now - info.ctime_ns / 1e9 <= SETTLED_S",
+        " or now - info.ctime_ns / 1e9 <= settle_s(info)",
         "",
         REPEATS + "test_a_mark_that_is_half_made",
     ),

@@ -1,28 +1,45 @@
 """A tool writes index.json in place twice within one tick of the kernel's clock (I4): the file has the same inode, size
-and times in both states. Linux has finer times for some file systems, since 6.13."""
+and times in both states. Linux has finer times for some file systems, since 6.13. Others keep whole seconds only, such
+as ext3, and ext4 with inodes of 128 bytes."""
 
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 
 from tests import images
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
-from tests.stores import push_image, store_over
+from tests.stores import push_blob, push_image, store_over
 from zotctl.storage import Store, keys
+from zotctl.storage.driver import Writer
+from zotctl.storage.local.protocol import local_of
 
 ONE, OTHER = images.image("1"), images.image("2")
-TICK_S = 0.004
+SECOND_NS = 10**9
+
+
+class Fine(Hand):
+    """No two looks are in the same nanosecond."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__(at)
+        self.looks = count(2)
+
+    def now_ns(self) -> int:
+        return int(self.at * SECOND_NS) + next(self.looks)
 
 
 class Place:
     """A store in a storage whose clock moves in ticks, as does the host's, but only when somebody sleeps."""
 
-    def __init__(self) -> None:
-        self.clock = Hand()
-        self.driver = MemoryDriver(clock=lambda: int(self.clock.at / TICK_S) * int(TICK_S * 1e9) + 1)
+    def __init__(self, tick_s: float) -> None:
+        self.clock, self.tick_s = Fine(1_800_000_000.2), tick_s
+        grain = SECOND_NS if tick_s == 1 else 1
+        ticks = lambda: int(self.clock.at / tick_s) * int(tick_s * SECOND_NS) + 1  # noqa: E731
+        self.driver = MemoryDriver(clock=lambda: ticks() // grain * grain, grain_ns=grain)
         push_image(self.opened(), "a", "v1", seed="1")
         push_image(self.opened(), "a", "v2", seed="2")
         self.clock.at += 10
@@ -43,9 +60,14 @@ class Place:
         return str(row.digest) if row is not None else ""
 
 
+@pytest.fixture(params=[0.004, 1.0])
+def place(request: pytest.FixtureRequest) -> Place:
+    return Place(request.param)
+
+
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def of_seconds() -> Place:
+    return Place(1.0)
 
 
 def test_i4_the_second_of_two_writes_is_read(place: Place) -> None:
@@ -61,7 +83,9 @@ def test_i4_the_second_of_two_writes_is_read(place: Place) -> None:
 
 def test_i4_a_push_loses_no_write_that_came_after_a_read(place: Place) -> None:
     store = place.opened()
-    assert place.tagged(store) == ONE.digest
+    for _ in range(2):
+        assert place.tagged(store) == ONE.digest
+        place.clock.at += 0.3 * place.tick_s
     place.write(OTHER)
     place.clock.at += 10
     push_image(store, "a", "ours", seed="ours")
@@ -76,11 +100,24 @@ def test_i4_a_push_loses_no_write_that_comes_in_its_commit(place: Place) -> None
     assert place.tagged(store) == OTHER.digest
 
 
+def test_i4_nor_one_that_comes_after_what_it_goes_on_from(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, waiting = place.opened(), [OTHER]
+
+    def created(key: str) -> Writer:
+        if key.startswith(f"a/{keys.INDEX_TEMP_PREFIX}") and waiting:
+            place.write(waiting.pop())
+        return MemoryDriver.create(place.driver, key)
+
+    monkeypatch.setattr(place.driver, "create", created)
+    push_image(store, "a", "ours", seed="ours")
+    assert place.tagged(store) == OTHER.digest and waiting == []
+
+
 def test_what_stays_as_it_is_gets_read_no_more_and_ours_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store, opened = place.opened(), list[str]()
     for _ in range(2):
         store.repository("a").tags()
-        place.clock.at += 1
+        place.clock.at += 3
     monkeypatch.setattr(place.driver, "open", lambda key: opened.append(key) or MemoryDriver.open(place.driver, key))
     store.repository("a").tags()
     assert opened == []
@@ -89,3 +126,32 @@ def test_what_stays_as_it_is_gets_read_no_more_and_ours_once(place: Place, monke
     for _ in range(2):
         store.repository("a").tags()
     assert opened.count(keys.index("a")) == 1
+
+
+def test_ours_of_whole_seconds_have_stamps_of_their_own_and_are_not_waited_for(of_seconds: Place) -> None:
+    """Or each push would wait for the one before it: the stamp of now is that of another one, and of another tool."""
+    store, slept, stamps = of_seconds.opened(), list[float](), list[int]()
+    store.repository("a").tags()
+    of_seconds.clock.at += 3
+    of_seconds.clock.on_sleep = lambda: slept.append(of_seconds.clock.at)
+    for number in range(4):
+        name = "a" if number else "fresh"
+        push_image(store if number < 2 else of_seconds.opened(), name, f"of-{number}", seed=str(number))
+        info = of_seconds.driver.stat(keys.index(name))
+        stamps.append(info.mtime_ns)
+        assert info.mtime_ns < info.ctime_ns
+        of_seconds.clock.at += 0.1
+    assert len(set(stamps[1:])) == 3 and slept == []
+
+
+def test_a_mark_of_damage_of_the_same_second_is_known(of_seconds: Place) -> None:
+    store = of_seconds.opened()
+    digest = push_blob(store.repository_for_push("a"), b"content")
+    local = local_of(store.roots[0])
+    local.context.make_dirs(keys.DAMAGED)
+    info = of_seconds.driver.stat(keys.blob("a", digest))
+    for _ in range(2):
+        assert not local.damaged.has(digest, info)
+        of_seconds.clock.at += 0.3
+    local.context.link_into(keys.blob("a", digest), f"{keys.damaged_links(digest)}/1")
+    assert local.damaged.has(digest, of_seconds.driver.stat(keys.blob("a", digest)))

@@ -109,7 +109,7 @@ class LocalCatalog:
         if not info.is_dir:
             return None
         settling = (known and known.settling) or Settling()
-        stamp = settling.settled(info.generation, self._clock)
+        stamp = settling.settled(info, self._clock)
         listing = self._scan(directory)
         listing.stamp, listing.settling = stamp, settling if stamp is None else None
         self._cache.put(directory, listing)

@@ -25,6 +25,8 @@ T = TypeVar("T")
 COMPARE_BLOCK_BYTES = 1 << 20
 SETTLED_S = 0.05
 """Seconds after which another change must have another time stamp: more than a tick of the kernel's clock."""
+COARSE_NS = 2 * 10**9
+"""The coarsest time stamps there are: FAT's. ext3, and ext4 with small inodes, have whole seconds."""
 
 log = logging.getLogger("zotctl.storage")
 
@@ -32,6 +34,16 @@ log = logging.getLogger("zotctl.storage")
 def in_the_way(label: str, key: str) -> Damaged:
     """The error for a name of zotctl's that leads to something else."""
     return Damaged(f"{label}/{key}: something that is not zotctl's is in the way; move it away, and it is made anew")
+
+
+def has_coarse_times(info: Info) -> bool:
+    """Does the file system seem to keep whole seconds only? Told by the change time, which no program chooses."""
+    return info.ctime_ns % 10**9 == 0
+
+
+def settle_s(info: Info) -> float:
+    """Seconds for which a file or directory is to be seen as it is, until another change must give it another stamp."""
+    return SETTLED_S + (COARSE_NS / 1e9 if has_coarse_times(info) else 0)
 
 
 class Settling:
@@ -43,14 +55,14 @@ class Settling:
     def __init__(self) -> None:
         self._seen: tuple[Generation | None, float] = None, 0.0
 
-    def settled(self, generation: Generation, clock: Clock) -> Generation | None:
-        """To be asked after the look at the generation and before the directory is listed: the generation, if whatever
-        the list does not show will have another. None: within a tick after a change it may have the same."""
+    def settled(self, info: Info, clock: Clock) -> Generation | None:
+        """To be asked after the look at the directory and before it is listed: its generation, if whatever the list
+        does not show will give it another. None: within a tick after a change it may have the same."""
         now = clock.elapsed()
         seen = self._seen  # one look, for threads
-        if generation != seen[0]:
-            self._seen = seen = generation, now
-        return generation if now - seen[1] > SETTLED_S else None
+        if info.generation != seen[0]:
+            self._seen = seen = info.generation, now
+        return info.generation if now - seen[1] > settle_s(info) else None
 
 
 @dataclass

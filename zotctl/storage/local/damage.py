@@ -46,7 +46,7 @@ class DamagedFiles:
         folder = self._context.stat(keys.DAMAGED)
         if folder is None or folder.generation == self._nothing:
             return False
-        settled = self._settling.settled(folder.generation, self._context.clock)
+        settled = self._settling.settled(folder, self._context.clock)
         if not self._context.driver.scan(keys.DAMAGED):
             self._nothing = settled
             return False

@@ -29,7 +29,7 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_missing, parse_index
-from zotctl.storage.local.context import SETTLED_S, LocalContext
+from zotctl.storage.local.context import COARSE_NS, SETTLED_S, LocalContext, has_coarse_times, settle_s
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held, ReadTurns
@@ -231,7 +231,7 @@ class IndexFiles:
         self._check_layout(name)
         now = self._context.clock.elapsed()
         seen = known.seen if known is not None and known.generation == info.generation else now
-        settled = _is_stamped_by_us(info) or now - seen > SETTLED_S
+        settled = _is_stamped_by_us(info) or now - seen > settle_s(info)
         body = reader.read_at(0, info.size)
         # Not after the parse: one that takes longer than others take to commit would never be kept, and each reader
         # would parse all rows again.
@@ -302,7 +302,7 @@ class IndexFiles:
         before = self._parse(name, reader)
         if before.settled:
             return before
-        self._context.clock.sleep(2 * SETTLED_S)
+        self._context.clock.sleep(SETTLED_S + settle_s(before.file))
         return self._parse(name, reader)
 
     def _finish_swap(self, held: Held) -> bool:
@@ -370,9 +370,10 @@ class IndexFiles:
 
     def _rename_over(self, held: Held, like: Info, before: _State, draft: Index, body: list[bytes]) -> bool:
         driver, name, written = self._context.driver, held.name, None
-        # A time stamp of our own, to the nanosecond: inode numbers are used again, and two indexes of one
-        # size within a tick of the kernel's clock would look like one.
-        swap = keys.Swap(self._context.clock.token(), self._context.storage_clock.now_ns(), before.file.mtime_ns)
+        # A time stamp of our own: inode numbers are used again, and two indexes of one size within a tick of the
+        # kernel's clock would look like one.
+        ours = _own_stamp(self._context.storage_clock.now_ns(), before.file)
+        swap = keys.Swap(self._context.clock.token(), ours, before.file.mtime_ns)
         temp = swap.key(name)
         try:
             with driver.create(temp) as writer:
@@ -599,7 +600,7 @@ def _place(context: LocalContext, name: str, key: str, body: bytes) -> None:
         with driver.create(temp) as writer:
             writer.write([body])
             writer.sync()
-            writer.set_attributes(None, context.storage_clock.now_ns())  # see `_is_stamped_by_us`
+            writer.set_attributes(None, _own_stamp(context.storage_clock.now_ns(), writer.info()))
         place(driver, temp, key)
     finally:
         context.discard(temp)
@@ -630,6 +631,15 @@ def _swaps_in(context: LocalContext, name: str) -> list[tuple[int, keys.Swap]]:
             if info is not None and info.is_file and info.mtime_ns == swap.ours:
                 found.append((info.ctime_ns, swap))
     return sorted(found, reverse=True)
+
+
+def _own_stamp(now: int, before: Info) -> int:
+    """A time stamp, in nanoseconds, that neither the kernel gives to a write from now on, nor we gave lately. To the
+    nanosecond, or else further in the past than that of the file that is replaced, if it is as new as that."""
+    if not has_coarse_times(before):
+        return now
+    newest = before.mtime_ns if before.ctime_ns > now - 2 * COARSE_NS else now
+    return min(newest, now) // COARSE_NS * COARSE_NS - COARSE_NS
 
 
 def _is_stamped_by_us(info: Info) -> bool:

@@ -15,7 +15,7 @@ from zotctl.storage.file_identity import same_file
 from zotctl.storage.graph import AllGraphs
 from zotctl.storage.local.blobs import LocalBlobs, Pool
 from zotctl.storage.local.catalog import LocalCatalog
-from zotctl.storage.local.context import SETTLED_S, LocalContext
+from zotctl.storage.local.context import LocalContext, settle_s
 from zotctl.storage.local.damage import DamagedFiles
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.index_file import IndexFiles, adopted
@@ -127,7 +127,7 @@ class LocalProtocol(StoreProtocol):
         too, in whose place the other comes in the same tick: what was changed just now is not remembered."""
         now = self.now()
         info = self.blobs.find(name, digest)
-        if info.size != size or now - info.ctime_ns / 1e9 <= SETTLED_S:
+        if info.size != size or now - info.ctime_ns / 1e9 <= settle_s(info):
             return None
         return Sighting(self.driver, (keys.index(name), index), (keys.blob(name, digest), info))
 

@@ -52,7 +52,7 @@ class Trash:
         if info is None:
             return []
         if fresh or self._runs[0] != info.generation:
-            stamp = self._settling.settled(info.generation, self._context.clock)
+            stamp = self._settling.settled(info, self._context.clock)
             names = sorted(entry.name for entry in self._context.driver.scan(keys.TRASH) if entry.is_dir)
             self._runs = (stamp, [name for name in names if not name.startswith(keys.DELETED_PREFIX)])
         return self._runs[1]
