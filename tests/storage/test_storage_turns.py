@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -139,6 +140,15 @@ def test_a_process_that_stands_still_in_its_turn_delays_no_other() -> None:
 
 def test_a_single_process_waits_for_no_turn() -> None:
     with at_once("a"):
+        pass
+
+
+def test_where_no_anonymous_file_is_allowed_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with TicketLocks().of("s3://x", Clock())("a/b"):
         pass
 
 
