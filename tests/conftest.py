@@ -3,7 +3,7 @@ new files have the modes that most people's have, whatever umask the tests were 
 mean in a terminal, under nohup and in the background of a script, too; no proxy stands between a test and its
 servers, which are all on this machine; and there is a HOME, which some clients want.
 
-Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n auto`.
+Other examples by one command: `ZOTCTL_RANDOM=1 .venv/bin/python -m pytest -n auto`. `ZOTCTL_EXAMPLES=2000`: more.
 """
 
 from __future__ import annotations
@@ -28,9 +28,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("HOME", tempfile.gettempdir())
 for variable in ("no_proxy", "NO_PROXY"):
     os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1", "localhost"]))
-settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-if not os.environ.get("ZOTCTL_RANDOM"):
-    settings.load_profile("fixed")
+settings.register_profile(  # of both: no example is too slow to make or to try
+    "zotctl",
+    max_examples=int(os.environ.get("ZOTCTL_EXAMPLES", "100")),
+    derandomize=not os.environ.get("ZOTCTL_RANDOM"),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("zotctl")
 
 
 def pytest_cmdline_main(config: pytest.Config) -> None:

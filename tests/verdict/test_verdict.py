@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -42,6 +43,19 @@ def test_every_path_has_tests() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
     assert [path for path in paths if f"{path}" not in done.stdout] == []
+
+
+@pytest.mark.parametrize("chance", ["", "1"])
+def test_no_example_is_too_slow(chance: str) -> None:
+    """On a busy machine, with the same examples in each run or with others."""
+    told = (
+        "from hypothesis import settings as s; import tests.conftest; print(s.default.deadline, s.default.derandomize)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", told], env=os.environ | {"ZOTCTL_RANDOM": chance},
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["None", str(not chance)]
 
 
 def test_every_variable_is_read() -> None:
