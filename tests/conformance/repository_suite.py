@@ -452,6 +452,24 @@ class RepositorySuite:
         push_image(fresh, "a", "v1")
         assert manifest_body(medium.store(), "a", "v1") == body
 
+    def test_a_subject_that_another_process_deleted_is_no_more(self, store: Store, medium: Medium) -> None:
+        """It has no row, so no index.json tells of it."""
+        digest = push_image(store, "a", "v1", seed="subject")
+        push_image(store, "a", "sbom", seed="sbom", subject=digest)
+        drop_rows(store, "a", digest)
+        other, third, layers = medium.store(), medium.store(), [*map(digest_of, images.image("subject").blobs[1:])]
+        for one in (store, other, third):
+            assert one.repository("a").manifest(digest).digest == digest
+        other.repository("a").delete_manifest(digest)
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest(digest)
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").delete_manifest(digest)
+        for one, layer in zip((store, third), layers, strict=True):
+            one.repository("a").delete_blob(layer)
+            with pytest.raises(BlobUnknown):
+                other.repository("a").blob(layer)
+
     def test_i5_an_index_of_a_child_that_has_rotted_is_refused_until_that_is_pushed(
         self, store: Store, medium: Medium
     ) -> None:

@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 RUNS = "tests/jobs/test_run_decisions.py::"
 STAGED = "tests/jobs/test_import_staging.py::"
 STORES = "tests/storage/test_storage_decisions.py::"
+SUITES = "tests/conformance/test_repositories.py::"
 READS = "tests/storage/test_index_reads.py::"
 
 MUTANTS = [
@@ -31,6 +32,26 @@ MUTANTS = [
         "    if fault is not None and fault.may_pass:\n",
         '    if fault is not None and fault.kind == "missing_manifest":\n',
         STORES + "test_i5_what_is_not_served_is_no_child[bucket]",
+    ),
+    Mutant(
+        "subject-believed-to-be-here",
+        kinds.SECOND_LOOK,
+        "I5",
+        "what was deleted as a subject only needs nothing any more, in every process",
+        "storage/graph.py",
+        "            if again and any(",
+        "            if index is None and any(",
+        SUITES + "TestMemory::test_a_subject_that_another_process_deleted_is_no_more",
+    ),
+    Mutant(
+        "subject-deleted-twice",
+        kinds.ANSWERS,
+        "I15",
+        "a subject that another process has deleted answers 404 to DELETE, as to GET",
+        "storage/repository.py",
+        "again=snapshot is not None and digest not in snapshot.index",
+        "again=False",
+        SUITES + "TestMemory::test_a_subject_that_another_process_deleted_is_no_more",
     ),
     Mutant(
         "exit-code-of-time-above-errors",

@@ -101,6 +101,8 @@ class ManifestGraph:
         """Most have the same."""
         self._needed: set[str] = set()
         """What must be there: rows and children, and not what is a subject only."""
+        self._only_subjects: set[str] = set()
+        """What is a subject only, there or absent."""
         self._named, self._referrers = Citations(), Multimap[str, str]()
         """Who needs a blob or a manifest, and which manifests have a subject."""
         self._sizes = Multimap[str, int]()
@@ -191,6 +193,9 @@ class ManifestGraph:
             self._claims[digest] = self._same_claims.setdefault(tuple(more.items()), more)
         if needed:
             self._needed.add(digest)
+            self._only_subjects.discard(digest)
+        elif digest not in self._needed:
+            self._only_subjects.add(digest)
         return news
 
     def _settle(self, digest: str) -> tuple[Sequence[Reference], Sequence[Reference]]:
@@ -273,6 +278,10 @@ class ManifestGraph:
     def is_needed(self, digest: str) -> bool:
         """Must it be there? What is only a subject may be missing."""
         return digest in self._needed
+
+    def only_subjects(self) -> list[str]:
+        """The manifests that are here as subjects only: when one is deleted, no index.json tells."""
+        return [digest for digest in self._only_subjects if digest in self.facts]
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that need this blob or manifest, in the order of their digests."""
@@ -360,12 +369,15 @@ class RepositoryGraph:
         """The graph of this index, of which the manifests that are new are read: O(what changed). No other thread
         brings it to another before the questions inside are answered.
 
-        `again`: look once more at all that could not be read, and for all subjects that were not there. What was
-        healed, or came as a blob, changes no index.json. `certain`: by bytes that this process has read and hashed.
+        `again`: look once more at all that could not be read, and for all that is a subject only. What was healed,
+        came as a blob, or was deleted by another process, changes no index.json. `certain`: by bytes that this process
+        has read and hashed.
         """
         with self._mutex:
             if certain:
                 self._forget_recalled()
+            if again and any(self._state(digest) is None for digest in self._graph.only_subjects()):
+                self._begin()
             if not self.is_fresh(index):
                 self._learn(index)
             if again:

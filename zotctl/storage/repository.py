@@ -126,7 +126,7 @@ class Repository:
     @contextmanager
     def _graph(self, *, certain: bool = False, again: bool = False) -> Iterator[ManifestGraph]:
         """What the manifests of the snapshot reference, and of no other while questions are asked. `certain`: nothing
-        of it is only remembered. `again`: nor that something is not there."""
+        of it is only remembered. `again`: nor that a subject is here or not."""
         repository_graph, snapshot = self.root.graphs.of(self.name), self._look()
         if snapshot is None:
             yield ManifestGraph(reader_of(self.root.protocol, self.name))
@@ -244,7 +244,8 @@ class Repository:
         self, digest: Digest, users_in: Callable[[ManifestGraph, Digest], list[str]], *, again: bool
     ) -> None:
         """Delete a blob or manifest. Raises Referenced if `users_in` finds users in the graph, or cannot know them.
-        `again`: a subject that was not there may have come as a blob, with what it needs, and no index.json tells."""
+        `again`: a subject that was not there may have come as a blob, with what it needs, and one that was there may
+        have been deleted by another process, and no index.json tells."""
         with self._graph(certain=True, again=again):
             pass  # read now, so that only what comes later has to be read under the lock
         repository_graph = self.root.graphs.of(self.name)
@@ -516,7 +517,8 @@ class Repository:
         return went
 
     def _delete_by_digest(self, digest: Digest, condition: Condition | None, user: str) -> TagsBefore:
-        with self._graph(certain=True):
+        snapshot = self._look()
+        with self._graph(certain=True, again=snapshot is not None and digest not in snapshot.index):
             pass  # as for blobs
         repository_graph = self.root.graphs.of(self.name)
         went: TagsBefore = {}
