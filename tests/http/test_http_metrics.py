@@ -247,6 +247,23 @@ def test_jobs_go_on_counting_when_their_process_dies(with_jobs: Server) -> None:
     until(lambda: at_least(seen[-1] + 1), 60)
 
 
+def test_jobs_go_on_over_a_reload_and_write_into_the_new_files(tmp_path: Path) -> None:
+    audit, moved = tmp_path / "audit", tmp_path / "moved"
+    server = Server(tmp_path, config=f'{JOBS}[log]\naudit = "{audit}"\n', workers=1, environ={})
+    try:
+        until(lambda: scrape(server).sum("job_runs_total", job="gc") >= 1, 60)
+        keeper = server.workers()[-1]
+        audit.rename(moved)
+        server.send(signal.SIGHUP)
+        until(lambda: "all workers serve the configuration" in server.log(), 60)
+        with server.client() as client:
+            push_blob(client, "a", b"content")
+        until(lambda: '"job":"gc"' in server.log() and '"purge"' in audit.read_text(), 60)
+        assert keeper in server.workers() and '"purge"' not in moved.read_text()
+    finally:
+        server.stop()
+
+
 # -- the memory ----------------------------------------------------------------------------------
 
 NAMES = ("", "/a", "/b")

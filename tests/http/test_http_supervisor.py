@@ -46,6 +46,7 @@ class Family:
         self.full, self.piped = False, list[int]()
         self._pipes, self._ends, self._ready = list[tuple[int, int]](), dict[int, int](), dict[int, int]()
         self.fresh: Config | None = None
+        """What the next reloads find; None: what is there already."""
         pipe = os.pipe
         patience = Supervisor._patience
 
@@ -481,12 +482,35 @@ def test_jobs_have_no_process_until_one_is_due(made: Made) -> None:
     assert len(family.jobs) == 2 and family.running.keeper_at is None, "none is due again"
 
 
+def with_gc(config: Config, **changed: Any) -> Config:
+    (root,) = config.storage.roots
+    return replace(config, storage=replace(config.storage, roots=(replace(root, gc=True, **changed),)))
+
+
+def test_a_reload_that_is_not_about_the_jobs_lets_them_go_on(made: Made) -> None:
+    """A signal for the logs, or for a password, each minute: a collection that takes an hour comes to its end."""
+    family = serving(made(gc=True))
+    family.sleep()
+    for number in range(3):
+        family.fresh = replace(family.running.config, http=replace(family.running.config.http, realm=f"{number}"))
+        family.gets(signal.SIGHUP)
+        family.serves(family.forked[-1])
+    assert len(family.jobs) == 1
+    assert [number for pid, number in family.killed if pid == family.jobs[0]] == [signal.SIGHUP] * 3, "for its logs"
+    due = family.at + 7200.0
+    assert family.running.plan.write({"gc /a": due})
+    family.ends(family.jobs[0], 0)
+    family.gets(signal.SIGHUP)
+    assert family.running.keeper_at == due and len(family.jobs) == 1, "nor are those begun anew that have ended"
+
+
 def test_a_reload_makes_the_jobs_due_anew(made: Made) -> None:
     """The interval may be another now."""
     family = serving(made(gc=True))
     family.sleep()
     assert family.running.plan.write({"gc /a": family.at + 7200.0})
     family.ends(family.jobs[0], 0)
+    family.fresh = with_gc(family.running.config, gc_interval=60.0)
     family.gets(signal.SIGHUP)
     assert family.sleep() <= FIRST_WITHIN_S
     assert len(family.jobs) == 2 and family.running.plan.read() == {}
@@ -501,8 +525,9 @@ def test_a_reload_makes_the_jobs_due_anew(made: Made) -> None:
 def test_signals_to_reload_do_not_put_the_jobs_off_for_ever(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_process, "first_wait", lambda config: FIRST_WITHIN_S)
     family = serving(made(gc=True))
-    for _ in range(5):
+    for number in range(5):
         family.at += FIRST_WITHIN_S / 4
+        family.fresh = with_gc(family.running.config, gc_interval=60.0 + number)
         family.gets(signal.SIGHUP)
         family.serves(family.forked[-1])
     assert len(family.jobs) == 1
@@ -537,13 +562,12 @@ def test_servers_that_start_together_do_not_collect_together() -> None:
 def test_jobs_go_by_the_new_configuration(made: Made) -> None:
     family = serving(made())
     assert family.jobs == []
-    old = family.running.config
-    (root,) = old.storage.roots
-    family.fresh = replace(old, storage=replace(old.storage, roots=(replace(root, gc=True),)))
+    family.fresh = with_gc(family.running.config)
     family.gets(signal.SIGHUP)
     assert family.sleep() <= FIRST_WITHIN_S
     assert len(family.jobs) == 1
     family.serves(family.forked[-1])
+    family.fresh = with_gc(family.running.config, gc_interval=60.0)
     family.gets(signal.SIGHUP)
     assert (family.jobs[0], signal.SIGTERM) in family.killed
     family.ends(family.jobs[0], 0)
@@ -566,6 +590,7 @@ def test_jobs_that_a_reload_ends_while_they_start_are_begun_at_once(
 ) -> None:
     family = serving(made(gc=True))
     family.sleep()
+    family.fresh = with_gc(family.running.config, gc_interval=60.0)
     family.gets(signal.SIGHUP)
     family.ends(family.jobs[0], signal.SIGTERM)
     assert len(family.jobs) == 2 and caplog.text == ""

@@ -236,10 +236,10 @@ from zotctl.http import supervisor
 
 forget = supervisor._forget_signals
 
-def forgets_late():
+def forgets_late(**options):
     print("forked", os.getpid(), flush=True)
     time.sleep(0.5)
-    forget()
+    forget(**options)
 
 supervisor._forget_signals = forgets_late
 signal.signal(signal.SIGQUIT, signal.SIG_IGN)
@@ -379,10 +379,10 @@ from zotctl.http import supervisor
 
 hold, forget = sys.argv.pop(1), supervisor._forget_signals
 
-def forgets_when_let():
+def forgets_when_let(**options):
     while os.path.exists(hold):
         time.sleep(0.01)
-    forget()
+    forget(**options)
 
 supervisor._forget_signals = forgets_when_let
 sys.exit(main())

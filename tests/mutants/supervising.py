@@ -187,6 +187,20 @@ MUTANTS = [
         "test_a_reload_makes_the_jobs_due_anew",
     ),
     _family(
+        "jobs-ended-by-any-reload",
+        "a reload that is not about the jobs lets them go on",
+        "        if job_process.goes_by(self.config) != job_process.goes_by(config):\n",
+        "        if True:\n",
+        "test_a_reload_that_is_not_about_the_jobs_lets_them_go_on",
+    ),
+    _family(
+        "jobs-keep-their-log",
+        "and they open their logs anew",
+        "            _kill(self.keeper, signal.SIGHUP)  # it opens",
+        "            pass  # it opens",
+        "test_a_reload_that_is_not_about_the_jobs_lets_them_go_on",
+    ),
+    _family(
         "jobs-put-off",
         "signals to reload that come again and again don't put the jobs off for ever",
         "at if before is None else min(at, before)",
@@ -227,8 +241,8 @@ MUTANTS = [
     _family(
         "jobs-only-from-the-start",
         "jobs that a reload asks for are begun",
-        "        self._plan_jobs()\n        self.restarting",
-        "        self.restarting",
+        "            self._plan_jobs()\n        elif self.keeper",
+        "            pass\n        elif self.keeper",
         "test_jobs_go_by_the_new_configuration",
     ),
     _family(

@@ -77,7 +77,8 @@ SIGNALS = [
         "SIGHUP",
         "Read the configuration again and reopen the log files. A configuration with a mistake is refused, "
         "and the old one stays in force. Requests in progress go on, and a connection that is open still gets one "
-        "answer within 10 s, before it is closed.",
+        "answer within 10 s, before it is closed. A collection or scrub under way goes on, unless what it goes by has "
+        "changed.",
     ),
 ]
 COMPLETION = [

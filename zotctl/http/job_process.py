@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from zotctl import logs
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http.counters import SharedText
@@ -67,6 +68,12 @@ def is_wanted(config: Config) -> bool:
     return config.scrub.interval is not None or any(root.gc for root in storage.every_root)
 
 
+def goes_by(config: Config) -> tuple[object, ...]:
+    """All of a configuration that the process for the jobs goes by. While it is equal, a reload leaves it alone: a job
+    that takes longer than the time between two reloads would never come to its end."""
+    return config.storage, config.scrub, config.metrics, config.log, config.http.drain
+
+
 def first_wait(config: Config) -> float:
     """Seconds after the start until the jobs begin, by chance: servers that start together should not all collect
     together."""
@@ -87,10 +94,12 @@ def preload(config: Config) -> None:
 
 def main(config: Config, life: int, plan: Plan, counted: SharedText | None = None) -> int:
     """Run the jobs that are due or will be soon, until told to stop, or until the parent is gone (the pipe `life`
-    ends). `plan`: when they are due, and then when the next are; `counted`: the metrics of their runs."""
+    ends). `plan`: when they are due, and then when the next are; `counted`: the metrics of their runs. SIGHUP, which is
+    blocked, opens the logs anew."""
     from zotctl.jobs.run import give_way
     from zotctl.jobs.schedule import Schedule
 
+    threading.Thread(target=_reopen_logs, daemon=True).start()
     give_way()
     try:
         store = open_store(config.storage, serving=True)
@@ -108,6 +117,13 @@ def main(config: Config, life: int, plan: Plan, counted: SharedText | None = Non
         schedule.run()
     store.close()
     return 0
+
+
+def _reopen_logs() -> None:
+    """In a thread, since a handler would do it in the middle of a line."""
+    while True:
+        signal.sigwait([signal.SIGHUP])
+        logs.reopen()
 
 
 def _counting(counted: SharedText, store: Store) -> Callable[[Report, Root], None]:

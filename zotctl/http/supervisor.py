@@ -284,6 +284,7 @@ class Supervisor:
         if self.reload_wanted:
             return
         systemd.reloading()
+        plan = self.plan
         try:
             self._take(self.reload(self.config))
         except Exception as error:  # by a bug of ours no server must end that can go on as it is
@@ -291,14 +292,19 @@ class Supervisor:
             log.error("the configuration is refused, the old one stays: %s", reason, exc_info=is_bug)
             systemd.notify("READY=1")
             return
-        self._plan_jobs()
+        if self.plan is not plan:
+            self._plan_jobs()
+        elif self.keeper is not None:
+            _kill(self.keeper, signal.SIGHUP)  # it opens its logs anew, and its job goes on
         self.restarting = list(self.slots)
         self._restart_next()
 
     def _take(self, config: Config) -> None:
         """Raises Unavailable, and changes nothing, if the system has no room for what the workers are to share."""
         old, new = self.config.http, config.http
-        plan, rates, uploads = job_process.Plan(), self.rates, self.uploads
+        plan, rates, uploads = self.plan, self.rates, self.uploads
+        if job_process.goes_by(self.config) != job_process.goes_by(config):
+            plan = job_process.Plan()
         if old.limits != new.limits:
             uploads = _uploads(config)
         if old.rate_limit != new.rate_limit:
@@ -523,7 +529,7 @@ class Supervisor:
     def _become(self, main: Callable[[], int], slot: Slot | None, not_ours: tuple[int, ...]) -> None:
         code = 70
         try:
-            _forget_signals()
+            _forget_signals(reopens=slot is None)
             self._close_all_but(slot, not_ours)
             code = main()
         except BaseException:
@@ -615,11 +621,14 @@ def _noted(number: int, frame: object) -> None:
     pass
 
 
-def _forget_signals() -> None:
-    """In a worker: the terminal's SIGINT and a SIGHUP are for the parent, which passes on what is meant."""
+def _forget_signals(*, reopens: bool) -> None:
+    """In a child: the terminal's SIGINT and a SIGHUP are for the parent, which passes on what is meant. `reopens`: it
+    will wait for SIGHUP, which stays blocked, so that none is lost."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGQUIT):  # a shell ignores SIGQUIT for what it starts with &
         signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, signal.SIGQUIT))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL if reopens else signal.SIG_IGN)
+    blocked = {signal.SIGHUP} if reopens else set()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_SIGNALS, signal.SIGQUIT} - blocked)
