@@ -47,8 +47,8 @@ MUTANTS = [
         "I2",
         "an entry of a manifest.json that is none is named",
         "jobs/imports/docker.py",
-        '[_image(one) if _is_entry(one) else DockerImage("", (), _names(one)) for one in found]',
-        "[_image(one) for one in found if _is_entry(one)]",
+        '[image or DockerImage("", (), _names(one)) for image, one in zip(images, found, strict=True)]',
+        "[image for image in images if image]",
         DOCKER + "test_an_entry_that_is_none_is_named_beside_others",
     ),
     Mutant(

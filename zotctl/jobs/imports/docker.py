@@ -68,20 +68,20 @@ def docker_images(body: bytes | None) -> list[DockerImage]:
     image without a config, which is then missed."""
     with suppress(ValueError):
         found = load_json(body or b"[]")
-        if isinstance(found, list) and any(map(_is_entry, found)):
-            return [_image(one) if _is_entry(one) else DockerImage("", (), _names(one)) for one in found]
+        images = list(map(_image, found)) if isinstance(found, list) else []
+        if any(images):
+            return [image or DockerImage("", (), _names(one)) for image, one in zip(images, found, strict=True)]
     return []
 
 
-def _is_entry(found: object) -> bool:
-    if not isinstance(found, dict) or not isinstance(found.get("Config"), str):
-        return False
-    layers = found.get("Layers") or []
-    return isinstance(layers, list) and all(isinstance(one, str) for one in layers)
-
-
-def _image(entry: dict[str, Any]) -> DockerImage:
-    return DockerImage(entry["Config"], tuple(entry.get("Layers") or ()), _names(entry))
+def _image(entry: object) -> DockerImage | None:
+    """None: it is no entry."""
+    if not isinstance(entry, dict) or not isinstance(config := entry.get("Config"), str):
+        return None
+    layers = entry.get("Layers") or []
+    if not isinstance(layers, list) or not all(isinstance(one, str) for one in layers):
+        return None
+    return DockerImage(config, tuple(layers), _names(entry))
 
 
 def _names(entry: object) -> tuple[str, ...]:
