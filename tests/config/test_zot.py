@@ -323,11 +323,27 @@ def test_sync_is_ignored_on_request_and_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["metrics", "scrub", "ui"])
-@pytest.mark.parametrize("value", ["false", "0", 1, [False]])
+@pytest.mark.parametrize("value", ["no", "fAlSe", [False]])
 def test_what_neither_enables_nor_disables_is_a_mistake(tmp_path: Path, name: str, value: object) -> None:
-    """zot takes "false" for false: it must not open the metrics to everybody here."""
+    """There, too."""
     file = zot(tmp_path, {"storage": STORAGE, "extensions": {name: {"enable": value}}})
     assert mistakes(file) == [f"extensions.{name}.enable: {value!r} is neither true nor false"]
+
+
+TRUE, FALSE = ["true", "True", "TRUE", "t", "T", "1", 1, 2.5], ["false", "False", "FALSE", "f", "F", "0", "", 0]
+
+
+@pytest.mark.parametrize(("value", "is_on"), [*((one, True) for one in TRUE), *((one, False) for one in FALSE)])
+def test_texts_and_numbers_that_zot_takes_for_booleans(tmp_path: Path, value: object, is_on: bool) -> None:
+    """A template may have written them. "false" must not open the metrics to everybody."""
+    store = {**STORAGE, "dedupe": value, "GC": value, "retention": {"dryRun": value}, "remoteCache": value}
+    values = {"storage": store, "extensions": {"metrics": {"enable": value}, "scrub": {"Enable": value}}}
+    config = load(zot(tmp_path, values))
+    root = config.storage.roots[0]
+    assert root.retention is not None and root.retention.dry_run == is_on
+    assert (root.dedupe, root.gc) == (is_on, is_on)
+    assert (config.metrics.enabled, config.scrub.interval is not None) == (is_on, is_on)
+    assert any("remoteCache" in warning for warning in config.warnings) == is_on
 
 
 @pytest.mark.parametrize(("extension", "shown"), [({"enable": True}, True), ({}, True), ({"enable": False}, False)])

@@ -886,9 +886,17 @@ MUTANTS = [
         "extension-enabled-by-a-text",
         'what says "false" in zot\'s file opens no metrics to everybody',
         "config/zot_rules.py",
+        "not truth(on)",
+        "not on",
+        "tests/config/test_zot.py::test_texts_and_numbers_that_zot_takes_for_booleans[false-False]",
+    ),
+    _access(
+        "extension-enabled-by-no-boolean",
+        "nor does what is no boolean at all",
+        "config/zot_rules.py",
         "    if not isinstance(found.value, bool):\n        translation.problems.mistake(translation.where(found.key), f",
         "    if False:\n        translation.problems.mistake(translation.where(found.key), f",
-        "tests/config/test_zot.py::test_what_neither_enables_nor_disables_is_a_mistake[false-metrics]",
+        "tests/config/test_zot.py::test_what_neither_enables_nor_disables_is_a_mistake[fAlSe-metrics]",
     ),
     # -- zot's file in YAML
     _access(

@@ -10,6 +10,13 @@ from typing import Any
 from zotctl.config.layers import ZOT_DEFAULT, Document, join
 from zotctl.config.problems import Problems
 
+BOOLEANS = frozenset(
+    ("dedupe", "commit", "gc", "remotecache", "redirectbloburl", "fastrestart", "dryrun", "deletereferrers",
+     "deleteuntagged", "enable", "securesession", "apikey")
+)  # fmt: skip
+"""The keys of zot's that are booleans, in lower case."""
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("", "0", "f", "F", "FALSE", "false", "False")
+
 
 @dataclass(frozen=True, slots=True)
 class ZotValue:
@@ -50,7 +57,8 @@ class Translation:
                 self.problems.mistake(self.where(path), "is there twice, in different case")
             elif value is not None:
                 seen.add(name)
-                keys[name](self, ZotValue(path, value, found.table, found.path))
+                said = truth(value) if name.lower() in BOOLEANS else value
+                keys[name](self, ZotValue(path, said, found.table, found.path))
 
     def set(self, found: ZotValue, name: str, value: object) -> None:
         """Set a key of ours that came from a key of zot's."""
@@ -146,8 +154,7 @@ def passed_over(translation: Translation, found: ZotValue) -> None:
 
 
 def switch(translation: Translation, found: ZotValue) -> None:
-    """The rule of an `enable` that `disabled` has looked at. zot's loader takes texts and numbers for one of the two,
-    "false" for false; here they are a mistake, and don't enable anything."""
+    """The rule of an `enable` that `disabled` has looked at."""
     if not isinstance(found.value, bool):
         translation.problems.mistake(translation.where(found.key), f"{found.value!r} is neither true nor false")
 
@@ -159,9 +166,17 @@ def enabled_if_empty(rule: Rule) -> Rule:
     )
 
 
+def truth(value: object) -> object:
+    """What zot's loader takes for a boolean (mapstructure's weak types): some texts, and every number. Anything else
+    comes back, and is a mistake there and here."""
+    if isinstance(value, str):
+        return value in _TRUE if value in (*_TRUE, *_FALSE) else value
+    return value != 0 if isinstance(value, int | float) else value
+
+
 def disabled(value: object) -> bool:
     """Whether zot ignores this value: an extension that is not enabled, or anything empty."""
-    if isinstance(value, dict) and any(key.lower() == "enable" and not on for key, on in value.items()):
+    if isinstance(value, dict) and any(key.lower() == "enable" and not truth(on) for key, on in value.items()):
         return True
     return not value
 
