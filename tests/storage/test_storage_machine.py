@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
 from tests.storage.model import Rows
-from tests.stores import store_over
+from tests.stores import closed, store_over
 from zotctl.errors import (
     BlobUnknown,
     ManifestBlobUnknown,
@@ -167,6 +167,8 @@ class Machine(RuleBasedStateMachine):
         self.owed: set[tuple[str, Digest]] = set()
         """Damaged links of an inode that was healed elsewhere: these are healed too, sooner or later."""
         self.driver = type(self).make(self)
+        self.made = ExitStack()
+        self.made.enter_context(closed())  # thousands of sequences would fill the memory
         self.stores = [store_over(self.driver), store_over(self.driver)]
 
     @initialize(
@@ -489,6 +491,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for store in self.stores:
             store.close()
+        self.made.close()
 
 
 class MemoryMachine(Machine):
