@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, Crash, Faults
 from tests.stores import root_over
 from zotctl.storage import keys
-from zotctl.storage.driver import Driver, Writer, read
+from zotctl.storage.driver import Buffer, Driver, Writer, read
 from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.history import LocalHistory
@@ -178,6 +179,23 @@ def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
 
 
 @pytest.mark.usefixtures("only_needed")
+def test_without_locks_it_is_written_once_more() -> None:
+    driver, acts = MemoryDriver(locks=False), list[Callable[[], object]]()
+
+    class Writing(Faults):
+        def written(self, key: str, inner: Writer, buffers: Sequence[Buffer]) -> int:
+            while acts:
+                acts.pop()()
+            return super().written(key, inner, buffers)
+
+    history, collector = history_over(Writing(driver)), history_over(driver)
+    fill(history)
+    acts.append(lambda: collector.compact("app", {A}, set()))
+    history.note("app", "untag", A, {"v1": A})
+    assert collector.timeline("app").pushed.keys() == {A} and acts == []
+
+
+@pytest.mark.usefixtures("only_needed")
 def test_it_is_flushed_before_it_takes_the_place_of_the_old_one(driver: Driver) -> None:
     """Whatever `commit` says: what it replaces was safe for years."""
     steps: list[str] = []
@@ -217,6 +235,46 @@ def test_killed_anywhere_it_is_the_old_one_or_the_new_one(step: int) -> None:
         raise Crash  # fewer steps than that
     after = history.timeline("app")
     assert after == before or after.pushed.keys() == {A}
+
+
+class Waits(Crash):
+    """It would wait for another process."""
+
+
+class Impatient(Hand):
+    def sleep(self, seconds: float) -> None:
+        raise Waits
+
+
+@pytest.mark.usefixtures("only_needed")
+@pytest.mark.parametrize("pull", range(1, 17))
+@pytest.mark.parametrize("death", range(1, 17))
+def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
+    """A pull comes before one step of it, unless it has to wait, and then comes when the lock is free."""
+    driver, noted = MemoryDriver(), list[str]()
+
+    def note(event: str) -> None:
+        with suppress(Waits):
+            history_over(driver, Impatient()).note("app", "pull", event)
+            noted.append(event)
+
+    class Dying(Faults):
+        step = 0
+
+        def before(self, call: Call) -> None:
+            self.step += 1
+            if self.step == pull:
+                note(A)
+            if self.step >= death:
+                raise Crash
+
+    fill(history_over(driver))
+    faulty = history_over(driver)
+    faulty._context.driver = Dying(driver)
+    with suppress(Crash):
+        faulty.compact("app", {A, B}, {"v1"})
+    note(B)
+    assert history_over(driver).timeline("app").pulled.keys() == set(noted) >= {B}
 
 
 def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> None:

@@ -27,6 +27,8 @@ from zotctl.storage.local.context import LocalContext
 LARGEST_HISTORY_BYTES = 256 << 20
 """Bytes of one file that are read, from its end. A longer file grows only where no collector ever runs."""
 APPEND_ATTEMPTS = 5
+LOCK_PATIENCE_S, LOCK_POLL_S = 0.1, 0.001
+"""How long an event waits for who replaces the file, which takes a rename."""
 NAMING_BYTES = 64 << 10
 """Bytes at the end of a file in which its last event is looked for."""
 
@@ -96,30 +98,42 @@ class LocalHistory:
         return found
 
     def _append(self, name: str, lines: bytes) -> None:
-        """Append, and do so again if a collector has replaced the file that was open."""
+        """Append, to the file that has the name: whoever replaces it locks it, as is done here. Without a lock, do so
+        again if the file was replaced meanwhile."""
         key = keys.history(name)
         for _ in range(APPEND_ATTEMPTS):
             with self._open(key) as writer:
-                info = writer.info()
+                locked, info = self._lock(writer), writer.info()
+                if not same_file(info, self._context.stat(key)):
+                    continue
                 if self._is_shared(info):
-                    self._part(key, writer)
+                    if locked:
+                        self._part(key)
                     continue
                 writer.write([lines])
-                same = same_file(info, self._context.stat(key))
-            if same:
-                return
+                if locked or same_file(info, self._context.stat(key)):
+                    return
+
+    def _lock(self, writer: Writer) -> bool:
+        """Lock the file until it is closed. False: there are no locks, or another process holds it for too long."""
+        until = self._context.clock.elapsed() + LOCK_PATIENCE_S
+        with suppress(StorageError):
+            while self._context.driver.capabilities.locks:
+                if writer.try_lock():
+                    return True
+                if self._context.clock.elapsed() > until:
+                    return False
+                self._context.clock.sleep(LOCK_POLL_S)
+        return False
 
     def _is_shared(self, info: Info) -> bool:
         """Is it shared with a store that was copied by links (`cp -al`)? An event written here would appear there."""
         return self._context.driver.capabilities.locks and info.nlink > 1
 
-    def _part(self, key: str, writer: Writer) -> None:
-        """Put a copy in place of the shared file, one writer at a time; the caller opens it again."""
-        if writer.try_lock() and same_file(writer.info(), self._context.stat(key)):
-            with self._context.driver.open(key) as old:
-                self._context.replace(key, [old.read_at(0, old.size)])
-        else:
-            self._context.clock.sleep(0.001)
+    def _part(self, key: str) -> None:
+        """Put a copy in place of the shared file, which the caller has locked, and opens again."""
+        with self._context.driver.open(key) as old:
+            self._context.replace(key, [old.read_at(0, old.size)])
 
     def _open(self, key: str) -> Writer:
         try:
@@ -131,8 +145,8 @@ class LocalHistory:
     def compact(self, name: str, alive: Container[str], tags: Container[str], recent: int | None = None) -> None:
         """Drop events about manifests and tags that are gone, if these are half of the file, but none of the latest
         changes: `recent`, or `REMEMBERED_EVENTS`. Called under the
-        repository's lock, for which pulls don't wait: another writer either has written before the old file is read to
-        its end, or finds that the name leads to another file by then (`_append`).
+        repository's lock, for which pulls don't wait. What they write meanwhile is in the new file before that has the
+        name, for they wait for a lock of the file itself (`_append`), from the last look at the old one to the rename.
         """
         key, recent = keys.history(name), REMEMBERED_EVENTS if recent is None else recent
         with self._context.driver.open(key) as old:
@@ -141,9 +155,28 @@ class LocalHistory:
             kept = lines_of(condensed(believed(events, self._context.storage_clock.now())[0], alive, tags, recent))
             if 2 * len(kept) > size:
                 return
-            self._context.replace(key, [kept])
-            if late := _read(old, size, LARGEST_HISTORY_BYTES):
-                self._append(name, b"\n" + late)
+            if (end := self._swap(key, old, kept, size)) and (late := _read(old, end, LARGEST_HISTORY_BYTES)):
+                self._append(name, b"\n" + late)  # of a writer that could not wait
+
+    def _swap(self, key: str, old: Reader, kept: bytes, size: int) -> int:
+        """Put a file with `kept`, and what was written behind `size` since, in place of the old one. Returns how far
+        that was read; 0: nothing was done."""
+        driver, temp = self._context.driver, keys.tmp(self._context.clock.token())
+        try:
+            with driver.create(temp) as new:
+                new.write([kept])
+                new.sync()
+                with self._open(key) as writer:
+                    free = self._lock(writer) or not driver.capabilities.locks
+                    if not free or not same_file(writer.info(), old.info()):
+                        return 0
+                    if late := _read(old, size, LARGEST_HISTORY_BYTES):
+                        new.write([b"\n", late])
+                        new.sync()
+                    driver.rename(temp, key)
+            return size + len(late)
+        finally:
+            self._context.discard(temp)
 
     def size(self, name: str) -> int:
         """Bytes of the history of a repository."""
