@@ -64,6 +64,12 @@ def test_the_history_of_a_failure_ends_where_it_becomes_one() -> None:
     assert why_not([*good, *bad, *history(("put", "c", 6, 7), ("read", "c", 8, 9))]) == [*good, *bad]
 
 
+def test_clients_that_time_out_make_no_history_too_long_to_be_checked() -> None:
+    lost = history(*((kind, f"{at}", at, NEVER) for at in range(30) for kind in ("put", "delete", "drop")))
+    assert is_linearisable([*lost, *history(("read", "7", 31, 32), ("read", None, 33, 34), ("read", "9", 35, 36))])
+    assert not is_linearisable([*lost, *history(("read", "7", 31, 32), ("read", "9", 33, 34), ("read", "7", 35, 36))])
+
+
 def brute_force(calls: Sequence[Call]) -> bool:
     answered = [call for call in calls if call.answered]
     others = [call for call in calls if not call.answered]
