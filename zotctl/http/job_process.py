@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from zotctl import logs
 from zotctl.config import Config
 from zotctl.errors import ZotctlError
 from zotctl.http.counters import SharedText
@@ -94,12 +93,10 @@ def preload(config: Config) -> None:
 
 def main(config: Config, life: int, plan: Plan, counted: SharedText | None = None) -> int:
     """Run the jobs that are due or will be soon, until told to stop, or until the parent is gone (the pipe `life`
-    ends). `plan`: when they are due, and then when the next are; `counted`: the metrics of their runs. SIGHUP, which is
-    blocked, opens the logs anew."""
+    ends). `plan`: when they are due, and then when the next are; `counted`: the metrics of their runs."""
     from zotctl.jobs.run import give_way
     from zotctl.jobs.schedule import Schedule
 
-    threading.Thread(target=_reopen_logs, daemon=True).start()
     give_way()
     try:
         store = open_store(config.storage, serving=True)
@@ -117,13 +114,6 @@ def main(config: Config, life: int, plan: Plan, counted: SharedText | None = Non
         schedule.run()
     store.close()
     return 0
-
-
-def _reopen_logs() -> None:
-    """In a thread, since a handler would do it in the middle of a line."""
-    while True:
-        signal.sigwait([signal.SIGHUP])
-        logs.reopen()
 
 
 def _counting(counted: SharedText, store: Store) -> Callable[[Report, Root], None]:

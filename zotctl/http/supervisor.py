@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -530,6 +531,8 @@ class Supervisor:
         code = 70
         try:
             _forget_signals(reopens=slot is None)
+            if slot is None:
+                threading.Thread(target=_reopen_logs, daemon=True).start()
             self._close_all_but(slot, not_ours)
             code = main()
         except BaseException:
@@ -619,6 +622,13 @@ def _signals_held() -> Iterator[None]:
 
 def _noted(number: int, frame: object) -> None:
     pass
+
+
+def _reopen_logs() -> None:
+    """On SIGHUP, which is blocked, and in a thread: a handler would do it in the middle of a line."""
+    while True:
+        signal.sigwait([signal.SIGHUP])
+        logs.reopen()
 
 
 def _forget_signals(*, reopens: bool) -> None:
