@@ -199,7 +199,7 @@ MUTANTS = [
         "I3",
         "a commit is answered when the name of its index is on the device",
         "storage/local/index_file.py",
-        "        self._context.flush_names(name)\n        return outcomes",
+        "        self._context.durable.flush_new_names(name)\n        return outcomes",
         "        return outcomes",
         STORES + "test_i3_a_commit_is_answered_when_the_name_of_its_index_is_on_the_device",
     ),

@@ -54,7 +54,9 @@ MUTANTS = [
         "I7",
         "with commit, a deletion is on the device when it is told",
         "storage/local/protocol.py",
-        ("        self.context.flush_names(keys.blobs_of(name, digest.algorithm))\n\n    def _require_name"),
+        (
+            "        self.context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))\n\n    def _require_name"
+        ),
         ("\n    def _require_name"),
         DELETING + "test_with_commit_it_is_gone_from_the_device_when_it_is_told",
     ),

@@ -88,8 +88,8 @@ MUTANTS = [
         "I4",
         "what comes out of the swap is taken in, if it is another program's",
         "storage/local/index_file.py",
-        "            self._take_in(held, transaction)\n        self._context.flush_names(name)",
-        "        self._context.flush_names(name)",
+        "            self._take_in(held, transaction)\n        self._context.durable.flush_new_names(name)",
+        "        self._context.durable.flush_new_names(name)",
         SWAPPING + "test_i4_a_tag_that_was_renamed_in_at_the_last_moment_is_there_when_we_answer",
     ),
     Mutant(

@@ -20,11 +20,14 @@ from zotctl.jobs.imports.job import import_layout
 from zotctl.jobs.imports.plan import ImportOptions
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
+from zotctl.oci.media_types import OCI_INDEX
 from zotctl.storage import keys
 from zotctl.storage.driver import Driver, Info
+from zotctl.storage.index import Index
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.durable import FEW_FILES
-from zotctl.storage.local.protocol import local_of
+from zotctl.storage.local.protocol import LocalProtocol, local_of
+from zotctl.storage.protocol import Change, Transaction
 
 BODY = b"a layer that a push brings"
 DIGEST = digest_of(BODY)
@@ -92,6 +95,53 @@ def test_i6_a_push_without_links_beside_a_collector() -> None:
     assert driver.left <= 0, "the collector never came"
     assert BLOB in inner.names, "by its own name, which was flushed before the answer"
     assert store.repository("a").blob(DIGEST) == len(BODY)
+
+
+def test_i3_a_group_of_pushes_flushes_its_names_once_and_before_index_json() -> None:
+    """With a flush each, a group would hold the lock for as many commits of the journal."""
+    driver = Recorder(MemoryDriver())
+    store = store_over(driver, commit=True)
+    push_image(store, "a", "v1")
+    protocol = local_of(store.roots[0])
+    driver.calls.clear()
+    assert protocol.commit_index("a", [_push_of(protocol, images.index([], n=str(n))) for n in range(5)]) == [None] * 5
+    calls = [(call.method, call.key) for call in driver.calls]
+    named = [n for n, (method, key) in enumerate(calls) if method == "link" and keys.parent(key) == keys.TMP]
+    flushed = [n for n, call in enumerate(calls) if call == ("sync_dir", keys.blobs_of("a", "sha256"))]
+    swapped = [n for n, (method, _) in enumerate(calls) if method == "exchange"]
+    assert len(named) >= 5 and len(flushed) == len(swapped) == 1
+    assert max(named) < flushed[0] < swapped[0]
+
+
+def test_i6_a_manifest_that_goes_before_its_name_is_flushed_is_published_again() -> None:
+    inner, body = MemoryDriver(), images.index([])
+    gone = keys.blob("a", digest_of(body))
+
+    def remove(driver: Driver) -> None:
+        driver.unlink(gone)
+        driver.unlink(keys.pool(digest_of(body)))
+        driver.rmdir(keys.parent(gone))
+
+    driver = Between(inner, remove)
+    store = store_over(driver, commit=True)
+    protocol = local_of(store.roots[0])
+    protocol.commit_index("a", [_push_of(protocol, images.index([], n="before"))])
+    inner.unlink(keys.blob("a", digest_of(images.index([], n="before"))))
+    driver.armed = True
+    assert protocol.commit_index("a", [_push_of(protocol, body)]) == [None]
+    assert driver.left <= 0, "it was never removed"
+    assert store.repository("a").manifest(str(digest_of(body))).body == body
+
+
+def _push_of(protocol: LocalProtocol, body: bytes) -> Change:
+    """The commit of a manifest that needs nothing."""
+    staged = protocol.stage(body)
+
+    def push(tx: Transaction, draft: Index) -> None:
+        tx.publish_manifest(digest_of(body), staged)
+        draft.put(digest_of(body), len(body), OCI_INDEX)
+
+    return push
 
 
 @pytest.mark.parametrize("there", [False, True])

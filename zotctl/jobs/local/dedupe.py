@@ -432,7 +432,7 @@ class _Undo:
             return False
         finally:
             context.discard(temp)
-        context.flush_names(keys.blobs_of(name, digest.algorithm))
+        context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))
         return done
 
     def _write(self, root: Root, reader: Reader, temp: str, digest: Digest, like: Info) -> bool:

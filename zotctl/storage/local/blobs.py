@@ -192,7 +192,7 @@ class LocalBlobs(Blobs):
     def _flush_names(self, name: str, digest: Digest, staged: str) -> bool:
         """With `commit`, flush the names. False: a collector took the blob away meanwhile; begin again."""
         try:
-            self._context.flush_names(keys.blobs_of(name, digest.algorithm))
+            self._context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
             if self._context.stat(staged) is not None:
                 return False
@@ -326,7 +326,7 @@ class LocalBlobs(Blobs):
         try:
             if not flushed and self._context.durable.waits:
                 self._context.durable.flush(keys.blob(name, digest))
-            self._context.flush_names(keys.blobs_of(name, digest.algorithm))
+            self._context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))
         except NotFound:
             return self._trash.restore(name, digest, fresh=True) and self._keep_mounted(name, digest, flushed=flushed)
         return True

@@ -170,11 +170,6 @@ class LocalContext:
         except NotFound:
             return False
 
-    def flush_names(self, directory: str) -> None:
-        """With `commit`, flush the names in a directory and all that lead to it. Raises NotFound."""
-        if self.durable.waits:
-            self.durable.flush_names(directory)
-
     # -- which repositories are ours to write (docs/design/local.md#the-tree) ------------------------
 
     def owns(self, name: str) -> bool:

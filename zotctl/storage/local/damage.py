@@ -181,7 +181,7 @@ class Healing:
             done = self._context.replace_blob(
                 name, digest, temp, lambda now: self._damaged.has(digest, now), self._locks
             )
-            self._context.flush_names(keys.blobs_of(name, digest.algorithm))
+            self._context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))
         except StorageError:
             return False
         finally:

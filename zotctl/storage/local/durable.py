@@ -46,6 +46,8 @@ class _Callers(threading.local):
 
     def __init__(self) -> None:
         self.gatherings: list[LocalGathering | None] = []
+        self.directories: set[str] | None = None
+        """Whose names are flushed when `names_once` ends."""
 
 
 class Durable:
@@ -133,6 +135,28 @@ class Durable:
             directory = keys.parent(directory)
         # Only now, all of them: a flush above may have failed, and another thread may be asking.
         self._led.update(led)
+
+    def flush_new_names(self, directory: str) -> None:
+        """With `commit`, flush the names in a directory and all that lead to it: now, or when `names_once` ends. Raises
+        NotFound."""
+        if not self.waits:
+            return
+        if self._callers.directories is None:
+            self.flush_names(directory)
+        else:
+            self._callers.directories.add(directory)
+
+    @contextmanager
+    def names_once(self) -> Iterator[None]:
+        """In this thread, `flush_new_names` leaves its directories to the end of the block, where each is flushed once,
+        however many names it got. Raises NotFound: one of them is gone."""
+        self._callers.directories = directories = set[str]()
+        try:
+            yield
+        finally:
+            self._callers.directories = None
+        for directory in sorted(directories):
+            self.flush_names(directory)
 
     def flush_index(self, name: str) -> None:
         """Flush the name of the present index.json. Only then may what it no longer leads to be removed, or a power cut

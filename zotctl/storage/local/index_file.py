@@ -265,7 +265,7 @@ class IndexFiles:
         with self._context.locks.hold(name) as held:
             outcomes = self._commit(held, changes, transaction)
             self._take_in(held, transaction)
-        self._context.flush_names(name)
+        self._context.durable.flush_new_names(name)
         return outcomes
 
     def _commit(self, held: Held, changes: Sequence[Change], transaction: Begin) -> list[Outcome]:
@@ -287,7 +287,11 @@ class IndexFiles:
                     return None
                 return self._begin(held, changes, tx)
             draft = before.index.copy()
-            outcomes = [apply(change, tx, draft) for change in changes]
+            try:
+                with self._context.durable.names_once():
+                    outcomes = [apply(change, tx, draft) for change in changes]
+            except NotFound:
+                return None  # what was published went again, with its directory
             if draft.dirty:
                 body = draft.parts()
                 if not self._replace(held, reader, before, draft, body):

@@ -239,7 +239,7 @@ class LocalProtocol(StoreProtocol):
             self.context.durable.flush_index(name)
             self.trash.delete(held, digest)
         self.pool.release(digest)  # on a full disk the blob is unlinked, and the pool must not keep its bytes
-        self.context.flush_names(keys.blobs_of(name, digest.algorithm))
+        self.context.durable.flush_new_names(keys.blobs_of(name, digest.algorithm))
 
     def _require_name(self, name: str, digest: Digest) -> None:
         """Require that the blob is there, even damaged or in the trash. Raises NotFound."""
