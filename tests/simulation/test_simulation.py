@@ -1,7 +1,7 @@
 """The real code of each store under a deterministic scheduler; the invariants are checked at every step. Directories lie
 in memory; so do buckets, with S3's semantics and its faults.
 
-1,000 fixed seeds of each in an ordinary run, 20,000 in CI, and any number by one command:
+1,000 fixed seeds of each in an ordinary run, 6,000 in CI, and any number by one command:
 
     ZOTCTL_SCHEDULES=100000 .venv/bin/python -m pytest -n auto tests/simulation -k test_seeds
 
@@ -20,8 +20,8 @@ from tests.simulation.playing import told
 from tests.simulation.scheduler import Failure
 from tests.simulation.stores import STORES
 
-CHUNK = 1000
-WANTED = int(os.environ.get("ZOTCTL_SCHEDULES", "20000" if os.environ.get("CI") else "1000"))
+CHUNK = 500
+WANTED = int(os.environ.get("ZOTCTL_SCHEDULES", "6000" if os.environ.get("CI") else "1000"))
 SEED = os.environ.get("ZOTCTL_SEED")
 FAILED_ONCE = Path(__file__).with_name("seeds.txt")
 
