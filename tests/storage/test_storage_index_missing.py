@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.clocks import Hand
+from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Crash
 from tests.jobs.layouts import run_scrub, store_of, told
 from tests.stores import push_blob, push_image, store_over
@@ -206,6 +208,49 @@ def test_i4_a_swap_from_before_a_later_push_is_not_taken(root: Path) -> None:
     report = run_gc(another(root))
     assert "index.json is missing in a" in str(report.errors)
     assert blobs(root) == before and not (root / "a/index.json").exists()
+
+
+class Grained:
+    """A store on a network whose time stamps are multiples of `grain_ns`."""
+
+    def __init__(self, grain_ns: int) -> None:
+        self.clock = Hand(1_800_000_000.123456789)
+        now = lambda: int(self.clock.at * 1e9) // grain_ns * grain_ns  # noqa: E731
+        self.driver = MemoryDriver(local=False, exchange=False, grain_ns=grain_ns, clock=now)
+        push_image(store_over(self.driver, clock=self.clock), "a", "v1")
+
+    def cut(self) -> None:
+        self.clock.at += 10
+        with pytest.raises(Crash):
+            push_image(store_over(SillyRename(self.driver, Crash("killed")), clock=self.clock), "a", "v2", seed="two")
+
+    def finished(self) -> Store:
+        self.clock.at += 10
+        store = store_over(self.driver, clock=self.clock)
+        local_of(store.roots[0]).take_over("a")
+        return store
+
+
+@pytest.mark.parametrize("grain_ns", [1, 100, 1000, 10**9])
+def test_i4_it_is_finished_whatever_time_stamps_the_server_keeps(grain_ns: int) -> None:
+    """NTFS and CIFS have 100 ns, UDF a microsecond, and ext3 whole seconds: there, the stamp is dated back."""
+    made = Grained(grain_ns)
+    made.cut()
+    assert made.finished().repository("a").tags() == ["v1", "v2"]
+
+
+def test_i4_a_swap_of_whole_seconds_from_before_a_later_push_is_not_taken() -> None:
+    made = Grained(10**9)
+    made.cut()
+    made.clock.at += 10
+    index = keys.index("a")
+    (swap,) = (key for key in made.driver.names if keys.parse_swap(key.rpartition("/")[2]))
+    with made.driver.open(swap) as reader, made.driver.create(index) as writer:
+        writer.write([reader.read_at(0, reader.size)])
+    push_image(store_over(made.driver, clock=made.clock), "a", "v3", seed="three")
+    made.driver.unlink(index)
+    with pytest.raises(IndexMissing):
+        made.finished()
 
 
 def test_i4_a_file_that_another_program_makes_meanwhile_stays(root: Path) -> None:

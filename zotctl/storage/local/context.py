@@ -27,6 +27,9 @@ SETTLED_S = 0.05
 """Seconds after which another change must have another time stamp: more than a tick of the kernel's clock."""
 COARSE_NS = 2 * 10**9
 """The coarsest time stamps there are: FAT's. ext3, and ext4 with small inodes, have whole seconds."""
+FINE_NS = 1000
+"""Where stamps are finer, they keep a time that is a multiple of this: those of NTFS and CIFS are of 100 ns, UDF's of
+this."""
 
 log = logging.getLogger("zotctl.storage")
 

@@ -29,7 +29,7 @@ from zotctl.storage.cache import Lru
 from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or_empty
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_missing, parse_index
-from zotctl.storage.local.context import COARSE_NS, SETTLED_S, LocalContext, has_coarse_times, settle_s
+from zotctl.storage.local.context import COARSE_NS, FINE_NS, SETTLED_S, LocalContext, has_coarse_times, settle_s
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held, ReadTurns
@@ -321,12 +321,12 @@ class IndexFiles:
         if (missing := _missing_index(context, name)) is None:
             make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
             return True
-        for _, swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
+        for info, swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
             try:
                 parse_index(read(context.driver, swap.key(name), LARGEST_INDEX_BYTES))
             except LayoutInvalid:
                 continue  # its writer died before it was whole, so it took no name away
-            if self._is_changed_since(name, swap):
+            if self._is_changed_since(name, _written_ns(swap, info)):
                 break
             # Never over another file: a foreign tool may be making one.
             if not place(context.driver, swap.key(name), keys.index(name)):
@@ -337,9 +337,9 @@ class IndexFiles:
             return True
         raise missing
 
-    def _is_changed_since(self, name: str, swap: keys.Swap) -> bool:
+    def _is_changed_since(self, name: str, written_ns: int) -> bool:
         """Was there a later commit than this swap? Then it was left by a process that died before it took effect."""
-        latest = swap.ours / 1e9 + LATER_CHANGE_S
+        latest = written_ns / 1e9 + LATER_CHANGE_S
         events = LocalHistory(self._context).events(name)
         return any(event["t"] > latest and event.get("a") in ("push", "untag") for event in events)
 
@@ -626,22 +626,29 @@ def _finishes_swaps(context: LocalContext) -> bool:
     return not context.driver.capabilities.local
 
 
-def _swaps_in(context: LocalContext, name: str) -> list[tuple[int, keys.Swap]]:
+def _swaps_in(context: LocalContext, name: str) -> list[tuple[Info, keys.Swap]]:
     """What was written to become the index.json and has not become it, the latest first by the storage's own clock."""
-    found = list[tuple[int, keys.Swap]]()
+    found = list[tuple[Info, keys.Swap]]()
     for entry in scan_or_empty(context.driver, name):
         if (swap := keys.parse_swap(entry.name)) is not None:
             info = context.stat(swap.key(name))
             if info is not None and info.is_file and info.mtime_ns == swap.ours:
-                found.append((info.ctime_ns, swap))
-    return sorted(found, reverse=True)
+                found.append((info, swap))
+    return sorted(found, key=lambda one: one[0].ctime_ns, reverse=True)
+
+
+def _written_ns(swap: keys.Swap, info: Info) -> int:
+    """When it was written, in nanoseconds since 1970. Its stamp tells that, of a copy too; where it is dated back, the
+    change time has to."""
+    return info.ctime_ns if has_coarse_times(info) else swap.ours
 
 
 def _own_stamp(now: int, before: Info) -> int:
-    """A time stamp, in nanoseconds, that neither the kernel gives to a write from now on, nor we gave lately. To the
-    nanosecond, or else further in the past than that of the file that is replaced, if it is as new as that."""
+    """A time stamp, in nanoseconds, that neither the kernel gives to a write from now on, nor we gave lately, and that
+    the file system keeps as it is. To the microsecond, or else further in the past than that of the file that is
+    replaced, if it is as new as that."""
     if not has_coarse_times(before):
-        return now
+        return now // FINE_NS * FINE_NS
     newest = before.mtime_ns if before.ctime_ns > now - 2 * COARSE_NS else now
     return min(newest, now) // COARSE_NS * COARSE_NS - COARSE_NS
 
