@@ -99,6 +99,16 @@ MUTANTS = [
         HISTORY + "test_killed_anywhere_it_loses_no_pull[15-5]",
     ),
     Mutant(
+        "compacted-without-the-last-pulls-of-a-long-one",
+        kinds.RETENTION,
+        "I4",
+        "this goes for a history of any length",
+        "storage/local/history.py",
+        "(late := _read(old, end, old.info().size)):",
+        "(late := _read(old, end, LARGEST_HISTORY_BYTES)):",
+        HISTORY + "test_what_is_written_meanwhile_is_kept_behind_a_long_one[12]",
+    ),
+    Mutant(
         "removed-by-tag-only",
         kinds.FOREIGN,
         "I6",

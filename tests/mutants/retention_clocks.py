@@ -241,10 +241,10 @@ MUTANTS = [
         "late-events-lost",
         kinds.RETENTION,
         "I6",
-        "what was written while the history was compacted is kept",
+        "what was written without the lock while the history was compacted is kept",
         "storage/local/history.py",
-        "            if late := _read(old, size, LARGEST_HISTORY_BYTES):",
-        '            if late := b"":',
+        "(late := _read(old, end, old.info().size)):",
+        '(late := b""):',
         HISTORY + "test_what_is_written_meanwhile_is_kept",
     ),
     Mutant(

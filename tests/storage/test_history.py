@@ -155,6 +155,22 @@ def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
     assert other.timeline("app").pulled.keys() == {str(number) for number in range(1, step)}
 
 
+@pytest.mark.usefixtures("only_needed")
+@pytest.mark.parametrize("step", range(1, 15))
+def test_what_is_written_meanwhile_is_kept_behind_a_long_one(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which only the end is read."""
+    monkeypatch.setattr("zotctl.storage.local.history.LARGEST_HISTORY_BYTES", 1000)
+    driver = MemoryDriver()
+    fill(history_over(driver))
+    beside = Beside(driver, 0, lambda: history_over(driver).note("app", "pull", A))
+    history = history_over(beside)
+    beside.calls.clear()
+    beside.at = step
+    history.compact("app", {A}, set())
+    assert len(beside.calls) >= step
+    assert history_over(driver).timeline("app").pulled.keys() == {A}
+
+
 class Opened(Faults):
     """Somebody acts when the file is open and nothing is written yet."""
 

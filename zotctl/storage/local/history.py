@@ -155,7 +155,7 @@ class LocalHistory:
             kept = lines_of(condensed(believed(events, self._context.storage_clock.now())[0], alive, tags, recent))
             if 2 * len(kept) > size:
                 return
-            if (end := self._swap(key, old, kept, size)) and (late := _read(old, end, LARGEST_HISTORY_BYTES)):
+            if (end := self._swap(key, old, kept, size)) and (late := _read(old, end, old.info().size)):
                 self._append(name, b"\n" + late)  # of a writer that could not wait
 
     def _swap(self, key: str, old: Reader, kept: bytes, size: int) -> int:
@@ -170,7 +170,7 @@ class LocalHistory:
                     free = self._lock(writer) or not driver.capabilities.locks
                     if not free or not same_file(writer.info(), old.info()):
                         return 0
-                    if late := _read(old, size, LARGEST_HISTORY_BYTES):
+                    if late := _read(old, size, old.info().size):
                         new.write([b"\n", late])
                         new.sync()
                     driver.rename(temp, key)
