@@ -389,8 +389,8 @@ MUTANTS = [
         "I11",
         "a reader waits for no other for ever",
         "storage/locks.py",
-        "until, wait = self._clock.elapsed() + LOCK_TIMEOUT_S, FIRST_WAIT_S",
-        "until, wait = self._clock.elapsed() + 3600, FIRST_WAIT_S",
+        "self._clock.elapsed() + LOCK_TIMEOUT_S)",
+        "self._clock.elapsed() + 3600)",
         READS + "test_a_reader_waits_for_no_other_for_ever[directory]",
     ),
     Mutant(

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 DAY_S = 86400
 AHEAD_TOLERANCE_S = 60.0
 """Seconds by which a time stamp may lie in the future, since other hosts wrote it."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
+"""Between two looks at what another one has (`poll`)."""
 
 
 def is_ahead(at: float, now: float) -> bool:
@@ -46,3 +53,16 @@ class Clock:
     def token(self) -> str:
         """A fresh random name of 16 hexadecimal digits."""
         return os.urandom(8).hex()
+
+
+def poll(clock: Clock, ask: Callable[[], T], until: float, longest: float = LONGEST_WAIT_S) -> T:
+    """Ask for something that another thread or process has, until the answer is true or it is `until` by
+    `clock.elapsed`: the last answer. Waits longer each time, `longest` seconds at the most. Raises what `ask` raises.
+
+    No wait in the kernel, which has no deadline: a frozen process keeps what it has.
+    """
+    wait = FIRST_WAIT_S
+    while not (answer := ask()) and clock.elapsed() < until:
+        clock.sleep(wait * clock.jitter())
+        wait = min(2 * wait, longest)
+    return answer

@@ -11,18 +11,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from zotctl.errors import Busy
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import Clock, poll
 from zotctl.storage.driver import Driver, Lock
 
 LOCK_TIMEOUT_S = 30.0
 RENEW_AFTER_S = 20.0
 """A lock that was held for longer is taken again before a rename: a network client may have lost it unnoticed."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.020
 
 
 def lock_byte(name: str) -> int:
@@ -73,10 +73,7 @@ class ReadTurns:
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
         """The turn of this thread at a repository, as long as the block runs."""
-        until, wait = self._clock.elapsed() + LOCK_TIMEOUT_S, FIRST_WAIT_S
-        while (turn := self._taken.take(name)) is None and self._clock.elapsed() < until:
-            self._clock.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT_S)
+        turn = poll(self._clock, partial(self._taken.take, name), self._clock.elapsed() + LOCK_TIMEOUT_S)
         try:
             yield
         finally:
@@ -123,24 +120,18 @@ class Locks:
         held.lock, held.since = self._take(held.name), self._clock.elapsed()
 
     def _take(self, name: str) -> Lock:
-        # Polled, not waited for: a frozen process keeps its lock, and a wait in the kernel has no deadline.
-        byte, wait = lock_byte(name), FIRST_WAIT_S
-        until = self._clock.elapsed() + self._deadline
-        while True:
-            lock = self._try(byte)
-            if lock is not None:
-                if lock.current():
-                    return lock
-                lock.release()
-            if self._clock.elapsed() > until:
-                raise Busy(f"{name}: another process has held its lock for {self._deadline:.0f} s; try again")
-            self._clock.sleep(wait * self._clock.jitter())
-            wait = min(wait * 2, LONGEST_WAIT_S)
+        lock = poll(self._clock, partial(self._try, lock_byte(name)), self._clock.elapsed() + self._deadline)
+        if lock is None:
+            raise Busy(f"{name}: another process has held its lock for {self._deadline:.0f} s; try again")
+        return lock
 
     def _try(self, byte: int) -> Lock | None:
-        if self._driver.capabilities.locks:
-            return self._driver.lock(keys.LOCK, byte)
-        return self.process_locks.take(byte)
+        locks = self._driver.capabilities.locks
+        lock = self._driver.lock(keys.LOCK, byte) if locks else self.process_locks.take(byte)
+        if lock is None or lock.current():
+            return lock
+        lock.release()
+        return None
 
 
 def describe_holder(clock: Clock) -> dict[str, Any]:

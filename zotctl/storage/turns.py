@@ -13,8 +13,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 
-from zotctl.storage.clock import Clock
+from zotctl.storage.clock import Clock, poll
 
 TURN_TIMEOUT_S = 0.5
 TURN_POLL_S = 0.001
@@ -51,23 +52,20 @@ class TicketLocks:
         until = clock.elapsed() + TURN_TIMEOUT_S
         try:
             try:
-                if self._taken(place + 1, clock, until):
-                    self._taken(place, clock, until)
+                if poll(clock, partial(self._take, place + 1), until, TURN_POLL_S):
+                    poll(clock, partial(self._take, place), until, TURN_POLL_S)
             finally:
                 self._release(place + 1)
             yield
         finally:
             self._release(place)
 
-    def _taken(self, place: int, clock: Clock, until: float) -> bool:
-        while True:
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-                return True
-            except OSError:
-                if clock.elapsed() >= until:
-                    return False
-            clock.sleep(TURN_POLL_S)
+    def _take(self, place: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError:
+            return False
+        return True
 
     def _release(self, place: int) -> None:
         with suppress(OSError):  # the kernel may have no memory for it; the others then wait for as long as they do

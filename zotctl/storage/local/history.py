@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
+from zotctl.storage.clock import poll
 from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer, scan_or_empty
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import (
@@ -116,14 +117,10 @@ class LocalHistory:
 
     def _lock(self, writer: Writer) -> bool:
         """Lock the file until it is closed. False: there are no locks, or another process holds it for too long."""
-        until = self._context.clock.elapsed() + LOCK_PATIENCE_S
+        clock = self._context.clock
         with suppress(StorageError):
-            while self._context.driver.capabilities.locks:
-                if writer.try_lock():
-                    return True
-                if self._context.clock.elapsed() > until:
-                    return False
-                self._context.clock.sleep(LOCK_POLL_S)
+            if self._context.driver.capabilities.locks:
+                return poll(clock, writer.try_lock, clock.elapsed() + LOCK_PATIENCE_S, LOCK_POLL_S)
         return False
 
     def _is_shared(self, info: Info) -> bool:
