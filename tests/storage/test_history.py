@@ -293,6 +293,24 @@ def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
     assert history_over(driver).timeline("app").pulled.keys() == set(noted) >= {B}
 
 
+def test_of_many_changes_one_waits_for_a_process_that_stands_still() -> None:
+    """Else a commit of 256 changes would hold the repository's lock for so long that it began again, for ever."""
+    driver, clock, waits = MemoryDriver(), Hand(), list[int]()
+    clock.on_sleep = lambda: waits.append(1)
+    history = history_over(driver, clock)
+    fill(history, 1)
+    with driver.append(KEY) as frozen:
+        assert frozen.try_lock() and waits == []
+        fill(history, 1)
+        once = len(waits)
+        fill(history, 256)
+        assert len(waits) == once > 0
+        clock.at += 60
+        fill(history, 1)
+        assert len(waits) > once
+    assert len(history.events("app")) == 259
+
+
 def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> None:
     history = history_over(driver)
     fill(history, 10)

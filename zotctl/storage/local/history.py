@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
+from zotctl.storage.cache import Lru
 from zotctl.storage.clock import poll
 from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer, scan_or_empty
 from zotctl.storage.file_identity import same_file
@@ -30,6 +31,10 @@ LARGEST_HISTORY_BYTES = 256 << 20
 APPEND_ATTEMPTS = 5
 LOCK_PATIENCE_S, LOCK_POLL_S = 0.1, 0.001
 """How long an event waits for who replaces the file, which takes a rename."""
+FROZEN_S = 10.0
+"""For so long nobody waits again for a file that was waited for in vain: each change of a commit notes an event, under
+the repository's lock."""
+FROZEN_FILES = 1000
 NAMING_BYTES = 64 << 10
 """Bytes at the end of a file in which its last event is looked for."""
 
@@ -39,6 +44,8 @@ class LocalHistory:
 
     def __init__(self, context: LocalContext) -> None:
         self._context, self._pulls = context, Pulls(context.clock)
+        self._frozen: Lru[str, float] = Lru(FROZEN_FILES)
+        """When a file was waited for in vain, by `clock.elapsed`."""
 
     def note(
         self,
@@ -104,7 +111,7 @@ class LocalHistory:
         key = keys.history(name)
         for _ in range(APPEND_ATTEMPTS):
             with self._open(key) as writer:
-                locked, info = self._lock(writer), writer.info()
+                locked, info = self._lock(key, writer), writer.info()
                 if not same_file(info, self._context.stat(key)):
                     continue
                 if self._is_shared(info):
@@ -115,12 +122,17 @@ class LocalHistory:
                 if locked or same_file(info, self._context.stat(key)):
                     return
 
-    def _lock(self, writer: Writer) -> bool:
+    def _lock(self, key: str, writer: Writer) -> bool:
         """Lock the file until it is closed. False: there are no locks, or another process holds it for too long."""
-        clock = self._context.clock
+        if not self._context.driver.capabilities.locks:
+            return False
+        now, frozen = self._context.clock.elapsed(), self._frozen.get(key)
+        waits = frozen is None or now > frozen + FROZEN_S
         with suppress(StorageError):
-            if self._context.driver.capabilities.locks:
-                return poll(clock, writer.try_lock, clock.elapsed() + LOCK_PATIENCE_S, LOCK_POLL_S)
+            if poll(self._context.clock, writer.try_lock, now + waits * LOCK_PATIENCE_S, LOCK_POLL_S):
+                return True
+            if waits:
+                self._frozen.put(key, now)
         return False
 
     def _is_shared(self, info: Info) -> bool:
@@ -164,7 +176,7 @@ class LocalHistory:
                 new.write([kept])
                 new.sync()
                 with self._open(key) as writer:
-                    free = self._lock(writer) or not driver.capabilities.locks
+                    free = self._lock(key, writer) or not driver.capabilities.locks
                     if not free or not same_file(writer.info(), old.info()):
                         return 0
                     if late := _read(old, size, old.info().size):
