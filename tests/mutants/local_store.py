@@ -764,6 +764,16 @@ MUTANTS = [
         TURNS + "test_a_process_that_stands_still_in_its_turn_delays_no_other",
     ),
     Mutant(
+        "worker-waits-for-what-it-can-t-have",
+        kinds.LOCKS,
+        "I11",
+        "a worker that can have no lock waits for none",
+        "storage/turns.py",
+        "return error.errno not in (errno.EAGAIN, errno.EACCES)",
+        "return False",
+        TURNS + "test_where_it_gives_no_locks_nobody_waits",
+    ),
+    Mutant(
         "index-turn-kept-after-an-error",
         kinds.FAULTS,
         "I11",

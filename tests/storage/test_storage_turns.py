@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import threading
@@ -150,6 +151,17 @@ def test_where_no_anonymous_file_is_allowed_nobody_waits(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "memfd_create", refuse)
     with TicketLocks().of("s3://x", Clock())("a/b"):
         pass
+
+
+def test_where_it_gives_no_locks_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    made, clock = TicketLocks(), Patient()
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with made.of("s3://x", clock)("a/b"):
+        pass
+    assert clock.slept == 0
 
 
 def test_the_workers_of_a_server_come_after_each_other_in_a_directory(tmp_path: Path) -> None:

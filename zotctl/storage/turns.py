@@ -8,6 +8,7 @@ goes ahead without, so that a frozen one delays no other; one that dies gives it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import zlib
@@ -63,8 +64,8 @@ class TicketLocks:
     def _take(self, place: int) -> bool:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except OSError:
-            return False
+        except OSError as error:  # or there are no locks to be had, and nothing to wait for
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
         return True
 
     def _release(self, place: int) -> None:
