@@ -17,12 +17,14 @@ from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Call, Crash, Faults
 from tests.stores import root_over
+from zotctl.errors import NotFound
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Driver, Writer, read
 from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.protocol import local_of
+from zotctl.storage.wrappers import WrappedDriver
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -225,7 +227,7 @@ def test_it_is_flushed_before_it_takes_the_place_of_the_old_one(driver: Driver) 
     fill(history)
     steps.clear()
     history.compact("app", set(), set())
-    assert steps == ["write", "sync", "rename"]
+    assert steps == ["write", "sync", "rename", "rename"]
 
 
 @pytest.mark.parametrize("step", range(1, 12))
@@ -263,8 +265,8 @@ class Impatient(Hand):
 
 
 @pytest.mark.usefixtures("only_needed")
-@pytest.mark.parametrize("pull", range(1, 17))
-@pytest.mark.parametrize("death", range(1, 17))
+@pytest.mark.parametrize("pull", range(1, 19))
+@pytest.mark.parametrize("death", range(1, 19))
 def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
     """A pull comes before one step of it, unless it has to wait, and then comes when the lock is free."""
     driver, noted = MemoryDriver(), list[str]()
@@ -291,6 +293,58 @@ def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
         faulty.compact("app", {A, B}, {"v1"})
     note(B)
     assert history_over(driver).timeline("app").pulled.keys() == set(noted) >= {B}
+
+
+class ByTwoRequests(WrappedDriver):
+    """As a client of NFS replaces a file that is open on its host. `between` comes in between."""
+
+    between: Callable[[], object] = staticmethod(lambda: None)
+
+    def rename(self, source: str, target: str) -> None:
+        with suppress(NotFound):
+            self.inner.rename(target, old := f"{keys.HISTORY}/.nfs0000000000000001")
+            self.inner.unlink(old)  # by the client, when the last process that has it open closes it
+            self.between()
+        self.inner.rename(source, target)
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_i4_it_is_read_and_written_while_no_file_has_its_name(driver: Driver) -> None:
+    collector, other = history_over(by_two := ByTwoRequests(driver)), history_over(driver)
+    other.note("app", "push", A, {"v1": None})
+    fill(other)
+
+    def between() -> None:
+        assert KEY not in [f"{keys.HISTORY}/{entry.name}" for entry in driver.scan(keys.HISTORY)]
+        assert other.timeline("app").pushed.keys() == {A}
+        assert other.names() == {"app"}
+        other.note("app", "pull", A)
+
+    by_two.between = between
+    with suppress(NotFound):
+        collector.compact("app", {A}, set())
+    past = other.timeline("app")
+    assert past.pushed.keys() == past.pulled.keys() == {A}
+    assert [entry.name for entry in driver.scan(keys.HISTORY)] == [keys.name_key("app")]
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_i4_killed_while_no_file_has_its_name_it_is_the_new_one(driver: Driver) -> None:
+    collector, other = history_over(by_two := ByTwoRequests(driver)), history_over(driver)
+    other.note("app", "push", A, {"v1": None})
+    fill(other)
+
+    def die() -> None:
+        raise Crash
+
+    by_two.between = die
+    with pytest.raises(Crash):
+        collector.compact("app", {A}, set())
+    assert other.timeline("app").pushed.keys() == {A}
+    other.note("app", "pull", A)
+    past = other.timeline("app")
+    assert past.pushed.keys() == past.pulled.keys() == {A}
+    assert [entry.name for entry in driver.scan(keys.HISTORY)] == [keys.name_key("app")]
 
 
 def test_of_many_changes_one_waits_for_a_process_that_stands_still() -> None:

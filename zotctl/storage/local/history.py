@@ -11,7 +11,7 @@ from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
 from zotctl.storage.cache import Lru
 from zotctl.storage.clock import poll
-from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer, scan_or_empty
+from zotctl.storage.driver import CHUNK_BYTES, Driver, Info, Reader, Writer, place, scan_or_empty
 from zotctl.storage.file_identity import same_file
 from zotctl.storage.history import (
     REMEMBERED_EVENTS,
@@ -88,13 +88,14 @@ class LocalHistory:
             str(event["r"])
             for entry in scan_or_empty(self._context.driver, keys.HISTORY)
             for event in self._last_events(f"{keys.HISTORY}/{entry.name}")
-            if keys.name_key(str(event.get("r"))) == entry.name
+            if keys.name_key(str(event.get("r"))) == entry.name.partition(".")[0]
         }
 
     def _last_events(self, key: str) -> list[Event]:
-        """Of a file: each line names the repository."""
-        with self._context.driver.open(key) as reader:
+        """Of a file: each line names the repository. None, if it was replaced meanwhile."""
+        with suppress(NotFound), self._context.driver.open(key) as reader:
             return events_of(_read(reader, max(0, reader.size - NAMING_BYTES), reader.size))[-1:]
+        return []
 
     def removed_since(self, name: str, at: float) -> set[str]:
         """Tags that were taken away, and digests that were deleted, since then (seconds since 1970)."""
@@ -142,14 +143,20 @@ class LocalHistory:
     def _part(self, key: str) -> None:
         """Put a copy in place of the shared file, which the caller has locked, and opens again."""
         with self._context.driver.open(key) as old:
-            self._context.replace(key, [old.read_at(0, old.size)])
+            self._context.replace(keys.renewed(key), [old.read_at(0, old.size)])
+        self._context.driver.rename(keys.renewed(key), key)
 
     def _open(self, key: str) -> Writer:
-        try:
-            return self._context.driver.append(key)
-        except NotFound:
-            self._context.make_dirs(keys.HISTORY)
-            return self._context.driver.append(key)
+        """Open it at its end. An NFS client replaces a file that is open on its host, as this one is while it is
+        locked, by two requests: between them, and when a process has died there, no file has the name."""
+        driver = self._context.driver
+        with suppress(NotFound):
+            return driver.append(key, create=False)
+        with suppress(NotFound):
+            if place(driver, keys.renewed(key), key):
+                self._context.discard(keys.renewed(key))
+        self._context.make_dirs(keys.HISTORY)
+        return driver.append(key)
 
     def compact(self, name: str, alive: Container[str], tags: Container[str], recent: int | None = None) -> None:
         """Drop events about manifests and tags that are gone, if these are half of the file, but none of the latest
@@ -182,7 +189,8 @@ class LocalHistory:
                     if late := _read(old, size, old.info().size):
                         new.write([b"\n", late])
                         new.sync()
-                    driver.rename(temp, key)
+                    driver.rename(temp, keys.renewed(key))
+                    driver.rename(keys.renewed(key), key)
             return size + len(late)
         finally:
             self._context.discard(temp)
@@ -206,9 +214,17 @@ def past_in(driver: Driver, name: str, now: float) -> Timeline:
 
 def _events_in(driver: Driver, name: str) -> list[Event]:
     """The events of a file; of one that is too long, those at its end. Raises NotFound."""
-    with driver.open(keys.history(name)) as reader:
+    with _open_to_read(driver, keys.history(name)) as reader:
         size = reader.info().size
         return events_of(_read(reader, max(0, size - LARGEST_HISTORY_BYTES), size))
+
+
+def _open_to_read(driver: Driver, key: str) -> Reader:
+    """The file, or what is to take its place while none has the name. Raises NotFound."""
+    for name in (key, keys.renewed(key)):
+        with suppress(NotFound):
+            return driver.open(name)
+    return driver.open(key)  # it has got its name between the two looks
 
 
 def _read(reader: Reader, start: int, end: int) -> bytes:
