@@ -48,7 +48,7 @@ GIB = 1 << 30
 class Axis:
     """`row` makes the row of one size. `wish` is what the design promises of k.
 
-    `far`: the servers are on a bucket, and the size is the milliseconds by which each of its answers comes late.
+    `late`: by how many milliseconds each answer of a bucket comes late at a size. None: the servers are in directories.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Axis:
     row: Callable[[int], Row]
     wish: str = "flat"
     metric: str = "cpu"
-    far: bool = False
+    late: Callable[[int], int] | None = None
 
     @property
     def measure(self) -> str:
@@ -106,6 +106,13 @@ def axes() -> dict[str, Axis]:
         return lambda n: Row(f"push-c{connections}-{n}", per_second, lambda sizes: {"growth": tagged(n)},
                              push_manifests(connections), fresh=True, limit=_rewrite(n))  # fmt: skip
 
+    def pulls(clients: int) -> Row:
+        return Row(f"pull-c{clients}", in_bytes, lambda sizes: {"large": large(64, MIB)}, pull_large(clients))
+
+    def uploads(clients: int) -> Row:
+        run = push_large(clients, lambda sizes: (2 * clients + 64, MIB), 0)
+        return Row(f"push-c{clients}", in_bytes, lambda sizes: {}, run, fresh=True)
+
     def on_bucket(name: str, run: Run) -> Callable[[int], Row]:
         return lambda n: Row(name, per_second, lambda sizes: {"growth": tagged(10)}, run, fresh=True)
 
@@ -144,17 +151,18 @@ def axes() -> dict[str, Axis]:
              lambda n: Row(f"blobs-{n}", per_second, lambda sizes: stray(n), push_small(1), fresh=True)),
         Axis("get-by-clients", "connections", clients,
              lambda n: Row(f"clients-{n}", per_second, lambda sizes: {"growth": tagged(10)}, get_tags(n))),
-        Axis("pull-by-clients", "connections that pull blobs of 1 MiB", clients,
-             lambda n: Row(f"pull-c{n}", in_bytes, lambda sizes: {"large": large(64, MIB)}, pull_large(n))),
-        Axis("push-by-clients", "connections that push blobs of 1 MiB", clients,
-             lambda n: Row(f"push-c{n}", in_bytes, lambda sizes: {}, push_large(n, lambda sizes: (2 * n + 64, MIB), 0),
-                           fresh=True)),
+        Axis("pull-by-clients", "connections that pull blobs of 1 MiB", clients, pulls),
+        Axis("push-by-clients", "connections that push blobs of 1 MiB", clients, uploads),
+        Axis("bucket-pull-by-clients", "connections that pull blobs of 1 MiB from a bucket", clients, pulls,
+             late=lambda _: 0),
+        Axis("bucket-push-by-clients", "connections that push blobs of 1 MiB into a bucket", clients, uploads,
+             late=lambda _: 0),
         Axis("push-by-bytes", "bytes of the blob", bytes_of, pushed, falls),
         Axis("memory-by-bytes", "bytes of the blob that is pushed", bytes_of, pushed, metric="memory"),
         Axis("pull-by-bytes", "bytes of the blob", bytes_of,
              blob("pull-blob", lambda n: {"large": large(1, n)}, lambda n: pull_large(1)), falls),
         *(Axis(f"{name}-by-latency", "milliseconds that the object store takes longer", (1, 10, 50, 200),
-               on_bucket(f"far-{name}", run), wish, metric="p50", far=True)
+               on_bucket(f"far-{name}", run), wish, metric="p50", late=lambda milliseconds: milliseconds)
           for name, run, wish in (
               ("get", get_tags(1), "one round trip"),
               ("push", push_small(1), "a POST and a PUT: some round trips each"),
@@ -211,7 +219,7 @@ def chart_of(axis: Axis, curves: Sequence[Curve]) -> str:
 def _far(folder: Path, milliseconds: int) -> Iterator[None]:
     """An object store whose answers come so much later, told to servers by the environment."""
     store, before = far.Store(folder, milliseconds / 1000), dict(os.environ)
-    os.environ.update(store.environ())
+    os.environ.update(store.environ(far=milliseconds > 0))
     try:
         yield
     finally:
@@ -230,7 +238,7 @@ class Measurement:
 
     def servers(self, axis: Axis) -> list[Server]:
         """Raises KeyError."""
-        found = bucket_servers() if axis.far else local_servers()
+        found = bucket_servers() if axis.late else local_servers()
         known = {server.name: server for server in (*found, *self._given)}
         return [known[name] for name in self._names]
 
@@ -247,9 +255,9 @@ class Measurement:
     def _step(self, axis: Axis, size: int) -> dict[str, list[Sample]]:
         folder = self._folder / f"{axis.name}-{size}"
         folder.mkdir()
-        if not axis.far:
+        if axis.late is None:
             return self._bench(axis, folder).row(axis.row(size))
-        with _far(folder, size):
+        with _far(folder, axis.late(size)):
             return self._bench(axis, folder).row(axis.row(size))
 
     def _bench(self, axis: Axis, folder: Path) -> Bench:
