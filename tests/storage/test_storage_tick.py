@@ -13,6 +13,7 @@ from tests import images
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import NotYetReadable
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Writer
 from zotctl.storage.local.protocol import local_of
@@ -94,10 +95,10 @@ def test_i4_a_push_loses_no_write_that_came_after_a_read(place: Place) -> None:
 
 def test_i4_a_push_loses_no_write_that_comes_in_its_commit(place: Place) -> None:
     """It reads what was written just now only when the next write has another time."""
-    store = place.opened()
-    place.clock.on_sleep = lambda: place.write(OTHER)
+    store, waiting = place.opened(), [OTHER]
+    place.clock.on_sleep = lambda: place.write(waiting.pop()) if waiting else None
     push_image(store, "a", "ours", seed="ours")
-    assert place.tagged(store) == OTHER.digest
+    assert place.tagged(store) == OTHER.digest and waiting == []
 
 
 def test_i4_nor_one_that_comes_after_what_it_goes_on_from(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +112,38 @@ def test_i4_nor_one_that_comes_after_what_it_goes_on_from(place: Place, monkeypa
     monkeypatch.setattr(place.driver, "create", created)
     push_image(store, "a", "ours", seed="ours")
     assert place.tagged(store) == OTHER.digest and waiting == []
+
+
+def test_i4_nor_one_that_comes_after_a_write_in_its_wait(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, slept, waiting = place.opened(), list[float](), [ONE]
+
+    def sleeps() -> None:
+        if not slept:
+            place.write(OTHER)
+        slept.append(place.clock.at)
+
+    def created(key: str) -> Writer:
+        if key.startswith(f"a/{keys.INDEX_TEMP_PREFIX}") and waiting:
+            place.write(waiting.pop())
+        return MemoryDriver.create(place.driver, key)
+
+    place.clock.on_sleep = sleeps
+    monkeypatch.setattr(place.driver, "create", created)
+    push_image(store, "a", "ours", seed="ours")
+    assert place.tagged(store) == ONE.digest and waiting == []
+
+
+def test_i4_while_a_tool_writes_all_the_while_no_push_is_taken(place: Place) -> None:
+    store, writes = place.opened(), count()
+
+    def sleeps() -> None:
+        turn = next(writes)
+        assert turn < 200
+        place.write(ONE if turn % 2 else OTHER)
+
+    place.clock.on_sleep = sleeps
+    with pytest.raises(NotYetReadable, match="another program is writing it"):
+        push_image(store, "a", "ours", seed="ours")
 
 
 def test_what_stays_as_it_is_gets_read_no_more_and_ours_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,8 @@ LARGEST_LAYOUT_BYTES = 4096
 FOREIGN_WRITE_TIMEOUT_S = 2.0
 """How long a foreign tool may write in place before half a file counts as damage."""
 FOREIGN_WRITE_POLL_S = 0.02
+SETTLE_TIMEOUT_S = 10.0
+"""How long a commit waits, under the lock, for a foreign tool that writes in place again and again."""
 LOOKS_AT_SWAPPED = 2
 MISSING_TIMEOUT_S = 1.0
 """How long a reader looks again for an index.json that is missing beside content, on a network."""
@@ -216,8 +218,7 @@ class IndexFiles:
                     if isinstance(error, _OtherFile):
                         raise
                     if info.generation != first:
-                        what = f"{keys.index(name)} is not yet readable: another program is writing it"
-                        raise NotYetReadable(f"{what}; try again") from error
+                        raise _not_yet_readable(name) from error
                     self._cache.put(name, _Known(info.generation, error, began))
                     raise
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
@@ -302,12 +303,14 @@ class IndexFiles:
             return outcomes
 
     def _parse_settled(self, name: str, reader: Reader) -> _State:
-        """The state to go on from. A foreign tool that writes in place after it gives the file another generation."""
-        before = self._parse(name, reader)
-        if before.settled:
-            return before
-        self._context.clock.sleep(SETTLED_S + settle_s(before.file))
-        return self._parse(name, reader)
+        """The state to go on from. A foreign tool that writes in place after it gives the file another generation.
+        Raises NotYetReadable: one has been writing all the while."""
+        until = self._context.clock.elapsed() + SETTLE_TIMEOUT_S
+        while not (before := self._parse(name, reader)).settled:
+            if self._context.clock.elapsed() > until:
+                raise _not_yet_readable(name)
+            self._context.clock.sleep(SETTLED_S + settle_s(before.file))
+        return before
 
     def _finish_swap(self, held: Held) -> bool:
         """Put an index.json back that a commit has taken away and died: an NFS client replaces a file that is open on
@@ -661,6 +664,10 @@ def _is_stamped_by_us(info: Info) -> bool:
 
 class _OtherFile(LayoutInvalid):
     """A file beside index.json is wrong, so nothing may be remembered by the generation of index.json."""
+
+
+def _not_yet_readable(name: str) -> NotYetReadable:
+    return NotYetReadable(f"{keys.index(name)} is not yet readable: another program is writing it; try again")
 
 
 def _not_a_file(key: str) -> LayoutInvalid:
