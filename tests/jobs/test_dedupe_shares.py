@@ -15,6 +15,8 @@ import pytest
 
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.nfs import ByTwoRequests
+from tests.faults import Crash
 from tests.jobs.layouts import Counting, blob, cut, flip, lay_out, reads, run_scrub, share, store_of, told
 from tests.stores import push_blob, push_image, store_over
 from tests.tools import need
@@ -22,7 +24,7 @@ from zotctl.errors import NotFound, PermissionRefused
 from zotctl.jobs.dedupe import DedupeOptions, dedupe
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
-from zotctl.oci.digest import digest_of
+from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, Space
 from zotctl.storage.local.driver import LocalDriver
@@ -361,6 +363,55 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path, after: float, what: 
     assert run_dedupe(store_of(tmp_path), undo=what == "undo").exit_code == 0
     assert_whole(tmp_path, names)
     assert len(inodes(tmp_path, LAYER, names)) == (1 if what == "do" else len(names))
+
+
+# -- on a network ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far() -> MemoryDriver:
+    driver = MemoryDriver(local=False)
+    for name in NAMES:
+        push_image(store_over(driver, dedupe=False), name, "v1")
+    return driver
+
+
+def assert_served(store: Store, key: str) -> None:
+    """The blob under this key, by its repository."""
+    name, _, encoded = key.partition("/blobs/sha256/")
+    with store.repository(name).open_blob(parse_digest(f"sha256:{encoded}")) as reader:
+        assert digest_of(reader.read_at(0, reader.size)).encoded == encoded
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_i6_a_blob_is_served_while_its_name_leads_nowhere(far: MemoryDriver, undo: bool) -> None:
+    """A client of NFS replaces a file that is open on its host, as it is here, by two requests."""
+    met = list[str]()
+
+    def between(key: str) -> None:
+        if "/blobs/" in key:
+            met.append(key)
+            assert_served(store_over(far), key)
+
+    if undo:
+        run_dedupe(store_over(far))
+    report = run_dedupe(store_over(ByTwoRequests(far, between)), undo=undo, workers=1)
+    assert (report.exit_code, report.errors) == (0, []) and met
+    assert run_scrub(store_over(far)).findings == []
+    assert not [key for key, _, _ in far.files() if key.startswith((keys.TRASH, keys.TMP))]
+
+
+def test_i6_a_kill_while_the_name_of_a_blob_leads_nowhere_loses_nothing(far: MemoryDriver) -> None:
+    blobs = [key for key, _, _ in far.files() if "/blobs/" in key and not key.startswith(keys.HIDDEN)]
+
+    def die(key: str) -> None:
+        if key in blobs:
+            raise Crash
+
+    with pytest.raises(Crash):
+        run_dedupe(store_over(ByTwoRequests(far, die)), workers=1)
+    for key in blobs:
+        assert_served(store_over(far), key)
 
 
 # -- undo ---------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
+from tests.doubles.nfs import ByTwoRequests
 from tests.faults import Call, Crash, Faults
 from tests.stores import root_over
 from zotctl.errors import NotFound
@@ -24,7 +25,6 @@ from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.protocol import local_of
-from zotctl.storage.wrappers import WrappedDriver
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -295,34 +295,20 @@ def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
     assert history_over(driver).timeline("app").pulled.keys() == set(noted) >= {B}
 
 
-class ByTwoRequests(WrappedDriver):
-    """As a client of NFS replaces a file that is open on its host. `between` comes in between."""
-
-    between: Callable[[], object] = staticmethod(lambda: None)
-
-    def rename(self, source: str, target: str) -> None:
-        with suppress(NotFound):
-            self.inner.rename(target, old := f"{keys.HISTORY}/.nfs0000000000000001")
-            self.inner.unlink(old)  # by the client, when the last process that has it open closes it
-            self.between()
-        self.inner.rename(source, target)
-
-
 @pytest.mark.usefixtures("only_needed")
 def test_i4_it_is_read_and_written_while_no_file_has_its_name(driver: Driver) -> None:
-    collector, other = history_over(by_two := ByTwoRequests(driver)), history_over(driver)
+    other = history_over(driver)
     other.note("app", "push", A, {"v1": None})
     fill(other)
 
-    def between() -> None:
+    def between(_: str) -> None:
         assert KEY not in [f"{keys.HISTORY}/{entry.name}" for entry in driver.scan(keys.HISTORY)]
         assert other.timeline("app").pushed.keys() == {A}
         assert other.names() == {"app"}
         other.note("app", "pull", A)
 
-    by_two.between = between
     with suppress(NotFound):
-        collector.compact("app", {A}, set())
+        history_over(ByTwoRequests(driver, between)).compact("app", {A}, set())
     past = other.timeline("app")
     assert past.pushed.keys() == past.pulled.keys() == {A}
     assert [entry.name for entry in driver.scan(keys.HISTORY)] == [keys.name_key("app")]
@@ -330,16 +316,15 @@ def test_i4_it_is_read_and_written_while_no_file_has_its_name(driver: Driver) ->
 
 @pytest.mark.usefixtures("only_needed")
 def test_i4_killed_while_no_file_has_its_name_it_is_the_new_one(driver: Driver) -> None:
-    collector, other = history_over(by_two := ByTwoRequests(driver)), history_over(driver)
+    other = history_over(driver)
     other.note("app", "push", A, {"v1": None})
     fill(other)
 
-    def die() -> None:
+    def die(_: str) -> None:
         raise Crash
 
-    by_two.between = die
     with pytest.raises(Crash):
-        collector.compact("app", {A}, set())
+        history_over(ByTwoRequests(driver, die)).compact("app", {A}, set())
     assert other.timeline("app").pushed.keys() == {A}
     other.note("app", "pull", A)
     past = other.timeline("app")

@@ -87,6 +87,8 @@ FIRST_SEEN = f"{COLLECTION}/seen"
 
 INDEX_TEMP_PREFIX = ".index.json.zotctl-"
 DELETED_PREFIX = "deleted-"
+REPLACED_RUN = "replaced"
+"""The folder of the trash for what is just getting the name of another blob."""
 
 _OWNER_BITS = 31
 _UPLOAD_ALGORITHMS = ("sha256", "sha512", "blake3")

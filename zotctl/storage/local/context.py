@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from zotctl.errors import Changed, Damaged, Exists, IoFailed, NoSpace, NotFound, PermissionRefused
+from zotctl.errors import CannotLink, Changed, Damaged, Exists, IoFailed, NoSpace, NotFound, PermissionRefused
 from zotctl.oci.digest import ALGORITHMS, Digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
@@ -243,8 +243,24 @@ class LocalContext:
             now = self.stat(blob)
             if now is None or not now.is_file or not still(now):
                 return False
-            self.durable.replace(new, blob)
+            with self._in_trash(name, digest, temp):
+                self.durable.replace(new, blob)
         return True
+
+    @contextmanager
+    def _in_trash(self, name: str, digest: Digest, new: str) -> Iterator[None]:
+        """On a network, what replaces a blob lies in the trash, too, while the block runs: an NFS client replaces a
+        file that is open on its host by two requests, and may die between them. Then a request for it brings it back.
+        """
+        if self.driver.capabilities.local:
+            yield
+            return
+        kept = keys.trashed(keys.REPLACED_RUN, name, digest)
+        self.discard(kept)  # of a process that died
+        with suppress(CannotLink):
+            self.link_into(new, kept)
+        yield
+        self.discard(kept)
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:
