@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
 from zotctl.storage.bucket import lease as leases
 from zotctl.storage.bucket.protocol import bucket_of
+from zotctl.storage.file_identity import HeldFile
 
 IMAGE = images.image("x", layers=2)
 LAYER_BODY = IMAGE.blobs[-1]
@@ -127,6 +129,20 @@ def test_a_good_copy_heals(place: Place, dedupe: bool, store: Store, tmp_path: P
     again = opened(place, dedupe=dedupe)
     assert run(again).exit_code == 0
     assert again.repository("a").blob(LAYER) == len(LAYER_BODY)
+
+
+def test_i7_what_is_deleted_while_it_is_healed_stays_deleted(place: Place, dedupe: bool, store: Store) -> None:  # noqa: F811
+    """The bytes for it may come from far away."""
+    place.rewrite(lying(dedupe), flipped)
+    maintenance = store.roots[0].maintenance
+    damaged = maintenance.look("a", LAYER)
+
+    def meanwhile() -> Iterator[bytes]:
+        yield LAYER_BODY
+        place.objects.delete(lying(dedupe))
+
+    assert maintenance.heal("a", LAYER, HeldFile.unopened(damaged), meanwhile()) == []
+    assert list(place.objects.list(lying(dedupe))) == []
 
 
 def test_a_manifest_and_a_missing_blob_come_back(place: Place, dedupe: bool, store: Store, tmp_path: Path) -> None:  # noqa: F811

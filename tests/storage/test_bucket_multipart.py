@@ -9,7 +9,7 @@ import pytest
 
 from tests.buckets import Bucket, bucket  # noqa: F401 - a fixture
 from tests.doubles.objects import SMALLEST_PART, MemoryObjects
-from zotctl.errors import DigestInvalid, NotFound, StorageError, Unavailable
+from zotctl.errors import Changed, DigestInvalid, NotFound, StorageError, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage.bucket.objects.multipart import replace_object
 from zotctl.storage.bucket.objects.seam import Objects
@@ -77,3 +77,22 @@ def test_what_is_there_after_an_unsure_complete_is_read_before_it_is_believed(
     monkeypatch.setattr(objects, "complete_parts", complete)
     with nullcontext() if there == "right" else pytest.raises(StorageError, match="another process"):
         replace_object(objects, KEY, digest_of(body), chunks(body), SMALLEST_PART)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("other", [None, b"by a push"], ids=["deleted", "replaced"])
+def test_only_the_object_that_was_meant_is_replaced(objects: Objects, size: int, other: bytes | None) -> None:
+    body = b"x" * size
+
+    def meanwhile() -> Iterator[bytes]:
+        yield from chunks(body)
+        objects.delete(KEY)
+        if other is not None:
+            objects.put(KEY, other)
+
+    meant = objects.put(KEY, b"damaged")
+    with pytest.raises((Changed, NotFound)):
+        replace_object(objects, KEY, digest_of(body), meanwhile(), SMALLEST_PART, match=meant)
+    assert [found.size for found in objects.list(KEY)] == ([] if other is None else [len(other)])
+    replace_object(objects, KEY, digest_of(body), chunks(body), SMALLEST_PART, match=objects.put(KEY, b"damaged"))
+    assert objects.head(KEY).size == size

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
-from zotctl.errors import Damaged, NotFound
+from zotctl.errors import Changed, Damaged, NotFound
 from zotctl.oci.digest import CANONICAL, Digest, digest_of_hash, is_stub, new_hash
 from zotctl.storage import keys
 from zotctl.storage.bucket.lease import lease
@@ -108,10 +108,16 @@ class BucketMaintenance:
         return 0
 
     def heal(self, name: str, digest: Digest, damaged: HeldFile, chunks: Iterable[bytes]) -> list[str]:
-        """In its own place, so that its readers are healed."""
+        """In its own place, so that its readers are healed, and only over the damaged object: what a client deleted
+        meanwhile stays deleted (I7)."""
         if (found := self._same(name, digest, damaged.info)) is None:
             return []
-        replace_object(self._context.objects, found.key, digest, chunks)
+        try:
+            replace_object(self._context.objects, found.key, digest, chunks, match=found.etag)
+        except (Changed, NotFound):
+            if self._same(name, digest, damaged.info) is not None:
+                raise  # it is the source that is gone
+            return []
         self._damaged.clear(digest, found.key)
         if found.key != keys.shared(digest):
             return [name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from zotctl.errors import DigestInvalid, NotFound, OutcomeUnknown, SizeInvalid, StorageError
+from zotctl.errors import Changed, DigestInvalid, NotFound, OutcomeUnknown, SizeInvalid, StorageError
 from zotctl.oci.digest import Digest, digest_of_hash, new_hash
 from zotctl.storage.bucket.objects.seam import Object, Objects
 from zotctl.storage.driver import hash_of
@@ -108,9 +108,17 @@ class Parts:
 
 
 def replace_object(
-    objects: Objects, key: str, digest: Digest, chunks: Iterable[bytes], part_bytes: int = PART_BYTES
+    objects: Objects,
+    key: str,
+    digest: Digest,
+    chunks: Iterable[bytes],
+    part_bytes: int = PART_BYTES,
+    *,
+    match: str = "",
 ) -> None:
-    """Write `chunks` under `key`. Raises DigestInvalid if they do not have this digest, and nothing has changed;
+    """Write `chunks` under `key`; with `match`, only in place of an object with this ETag. Parts know no condition, so
+    for them that is looked at before the request that makes the object. Raises DigestInvalid if the bytes do not have
+    this digest, NotFound or Changed if the object that `match` means is not there any more, and nothing has changed;
     StorageError where the object cannot be written."""
     state, tail, size, parts = new_hash(digest.algorithm), bytearray(), 0, None
     try:
@@ -125,8 +133,10 @@ def replace_object(
         if state.hexdigest() != digest.encoded:
             raise DigestInvalid(f"these bytes are not {digest}", digest)
         if parts is None:
-            objects.put(key, bytes(tail), sha256=digest.encoded if digest.algorithm == "sha256" else "")
+            objects.put(key, bytes(tail), match=match, sha256=digest.encoded if digest.algorithm == "sha256" else "")
             return
+        if match and objects.head(key).etag != match:
+            raise Changed(f"{key} was replaced meanwhile")
         done = parts.complete(memoryview(bytes(tail)), size)
         if done is None or not (parts.completed or digest_of_object(objects, key, digest.algorithm) == digest):
             raise StorageError(f"{key}: another process ended its upload; run it again")
