@@ -452,6 +452,21 @@ class RepositorySuite:
         push_image(fresh, "a", "v1")
         assert manifest_body(medium.store(), "a", "v1") == body
 
+    @pytest.mark.parametrize("who", ["itself", "another"])
+    def test_what_a_deleted_subject_listed_can_be_deleted(self, store: Store, medium: Medium, who: str) -> None:
+        """By the process that deleted it, and by another that has read it: no index.json tells of it."""
+        child = push_image(store, "a", "v1")
+        listing = push_index(store, "a", "both", children=[child])
+        push_image(store, "a", "sbom", seed="sbom", subject=listing)
+        drop_rows(store, "a", listing)
+        deleter = store if who == "itself" else medium.store()
+        with pytest.raises(Referenced):
+            deleter.repository("a").delete_manifest(child)
+        store.repository("a").delete_manifest(listing)
+        deleter.repository("a").delete_manifest(child)
+        with pytest.raises(ManifestUnknown):
+            store.repository("a").manifest(child)
+
     def test_a_subject_that_another_process_deleted_is_no_more(self, store: Store, medium: Medium) -> None:
         """It has no row, so no index.json tells of it."""
         digest = push_image(store, "a", "v1", seed="subject")

@@ -183,7 +183,7 @@ MUTANTS = [
         "storage/graph.py",
         ("            if self._graph.reaches(digest):\n                self._begin()"),
         "            pass",
-        DELETING + "test_what_a_deleted_subject_has_needed_is_free",
+        DELETING + "test_what_a_deleted_subject_has_listed_is_served_no_more",
     ),
     Mutant(
         "single-writer-goes-on",

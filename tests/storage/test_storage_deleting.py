@@ -12,8 +12,8 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import blob, store_of
-from tests.stores import push_blob, push_image, store_over
-from zotctl.errors import Referenced
+from tests.stores import drop_rows, push_blob, push_image, push_index, store_over
+from zotctl.errors import ManifestUnknown, Referenced
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 
@@ -92,3 +92,15 @@ def test_what_a_deleted_subject_has_needed_is_free(place: Place) -> None:
         place.store.repository("a").delete_blob(layer)
     place.store.repository("a").delete_manifest(str(IMAGE.digest))
     place.store.repository("a").delete_blob(layer)
+
+
+def test_what_a_deleted_subject_has_listed_is_served_no_more(place: Place) -> None:
+    """It has no row, so nothing else leads to it."""
+    child = push_image(place.store, "a", "child")
+    listing = push_index(place.store, "a", "listing", children=[child])
+    push_image(place.store, "a", "about", seed="about", subject=listing)
+    drop_rows(place.store, "a", child, listing)
+    assert place.store.repository("a").manifest(child).digest == child
+    place.store.repository("a").delete_manifest(listing)
+    with pytest.raises(ManifestUnknown):
+        place.store.repository("a").manifest(child)

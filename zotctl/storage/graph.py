@@ -279,9 +279,9 @@ class ManifestGraph:
         """Must it be there? What is only a subject may be missing."""
         return digest in self._needed
 
-    def only_subjects(self) -> list[str]:
+    def only_subjects(self) -> set[str]:
         """The manifests that are here as subjects only: when one is deleted, no index.json tells."""
-        return [digest for digest in self._only_subjects if digest in self.facts]
+        return {digest for digest in self._only_subjects if digest in self.facts}
 
     def parents(self, digest: str) -> list[str]:
         """The manifests that need this blob or manifest, in the order of their digests."""

@@ -518,8 +518,12 @@ class Repository:
 
     def _delete_by_digest(self, digest: Digest, condition: Condition | None, user: str) -> TagsBefore:
         snapshot = self._look()
-        with self._graph(certain=True, again=snapshot is not None and digest not in snapshot.index):
-            pass  # as for blobs
+        has_no_row = snapshot is not None and digest not in snapshot.index
+        with self._graph(certain=True, again=has_no_row) as graph:  # as for blobs
+            doubtful = not graph.only_subjects().isdisjoint(graph.parents(digest))
+        if doubtful:
+            with self._graph(certain=True, again=True):
+                pass  # another process may have deleted who lists it
         repository_graph = self.root.graphs.of(self.name)
         went: TagsBefore = {}
 
