@@ -133,6 +133,19 @@ def test_i4_nor_one_that_comes_after_a_write_in_its_wait(place: Place, monkeypat
     assert place.tagged(store) == ONE.digest and waiting == []
 
 
+def test_a_push_waits_once_though_the_cache_forgets(place: Place) -> None:
+    """As it does while others read larger repositories."""
+    store, slept = place.opened(), list[float]()
+
+    def forget() -> None:
+        slept.append(place.clock.at)
+        local_of(store.roots[0]).indexes._cache.drop("a")
+
+    place.clock.on_sleep = forget
+    push_image(store, "a", "ours", seed="ours")
+    assert len(slept) == 1
+
+
 def test_i4_while_a_tool_writes_all_the_while_no_push_is_taken(place: Place) -> None:
     store, writes = place.opened(), count()
 

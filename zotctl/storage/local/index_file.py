@@ -305,10 +305,11 @@ class IndexFiles:
     def _parse_settled(self, name: str, reader: Reader) -> _State:
         """The state to go on from. A foreign tool that writes in place after it gives the file another generation.
         Raises NotYetReadable: one has been writing all the while."""
-        until = self._context.clock.elapsed() + SETTLE_TIMEOUT_S
-        while not (before := self._parse(name, reader)).settled:
+        until, seen = self._context.clock.elapsed() + SETTLE_TIMEOUT_S, None
+        while not (before := self._parse(name, reader)).settled and before.file.generation != seen:
             if self._context.clock.elapsed() > until:
                 raise _not_yet_readable(name)
+            seen = before.file.generation  # what the cache knows of it, other repositories may drop
             self._context.clock.sleep(SETTLED_S + settle_s(before.file))
         return before
 
