@@ -17,7 +17,7 @@ from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.nfs import ByTwoRequests
 from tests.faults import Call, Crash, Faults
-from tests.stores import root_over
+from tests.stores import push_image, root_over, store_over
 from zotctl.errors import NotFound
 from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Driver, Writer, read
@@ -25,6 +25,7 @@ from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.protocol import local_of
+from zotctl.storage.protocol import WouldBlock
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 KEY = keys.history("app")
@@ -348,6 +349,20 @@ def test_of_many_changes_one_waits_for_a_process_that_stands_still() -> None:
         fill(history, 1)
         assert len(waits) > once
     assert len(history.events("app")) == 259
+
+
+def test_a_pull_that_must_not_wait_is_noted_by_one_that_may() -> None:
+    """As each pull on the event loop, on which no other request would be served meanwhile."""
+    driver, clock = MemoryDriver(), Hand()
+    digest = push_image(store := store_over(driver, clock=clock), "app", "v1")
+    with driver.append(KEY) as other:
+        assert other.try_lock()
+        clock.on_sleep = lambda: pytest.fail("it waits")
+        with pytest.raises(WouldBlock):
+            store.repository("app", wait=False).note_pull(digest)
+        clock.on_sleep = other.close
+        store.repository("app").note_pull(digest)
+    assert store.roots[0].history.timeline("app").pulled.keys() == {digest}
 
 
 def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> None:

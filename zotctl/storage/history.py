@@ -217,3 +217,7 @@ class Pulls:
             return False
         self._days.put(key, day)
         return True
+
+    def forget(self, name: str, digest: str) -> None:
+        """The event of a pull could not be written: the next pull is the first again."""
+        self._days.drop((name, digest))

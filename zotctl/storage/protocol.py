@@ -202,8 +202,9 @@ class History(Protocol):
         `user`: the login of the client that did it, "" without one. `by`: the job or the policy that did it, in words.
         """
 
-    def note_pull(self, name: str, digest: str) -> None:
-        """Note a pull, once a day for each manifest: enough for retention, and cheap."""
+    def note_pull(self, name: str, digest: str, *, wait: bool = True) -> None:
+        """Note a pull, once a day for each manifest: enough for retention, and cheap. With `wait` false, raises
+        WouldBlock while another process writes there."""
 
     def timeline(self, name: str) -> Timeline:
         """Everything that is known of a repository: what was noted, and what its objects tell."""

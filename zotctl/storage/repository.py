@@ -327,9 +327,10 @@ class Repository:
         return self.root.protocol.sighting(self.name, digest, size, self._snapshot.generation)
 
     def note_pull(self, digest: Digest) -> None:
-        """Remember for retention that a manifest was fetched; at most one write per day and manifest."""
+        """Remember for retention that a manifest was fetched; at most one write per day and manifest. Raises WouldBlock
+        as a read does."""
         if not self.root.read_only:
-            self.root.history.note_pull(self.name, digest)
+            self.root.history.note_pull(self.name, digest, wait=self._wait)
 
     def _body(self, digest: Digest) -> bytes:
         """The bytes of a manifest: hashed when they are read, then kept while the cached file is still there."""

@@ -79,8 +79,8 @@ class BucketHistory:
                 self._events.append(event)
                 del self._events[:-MAX_EVENTS]
 
-    def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest and process. No request."""
+    def note_pull(self, name: str, digest: str, *, wait: bool = True) -> None:
+        """Once a day for each manifest and process. No request, so it never waits."""
         if self._pulls.note(name, digest):
             self.note(name, "pull", digest)
 

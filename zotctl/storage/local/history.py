@@ -25,6 +25,7 @@ from zotctl.storage.history import (
     lines_of,
 )
 from zotctl.storage.local.context import LocalContext
+from zotctl.storage.protocol import WouldBlock
 
 LARGEST_HISTORY_BYTES = 256 << 20
 """Bytes of one file that are read, from its end. A longer file grows only where no collector ever runs."""
@@ -63,10 +64,16 @@ class LocalHistory:
             now = self._context.storage_clock.now()
             self._append(name, lines_of([event_of(now, name, action, digest, tags, happened_at, user=user, by=by)]))
 
-    def note_pull(self, name: str, digest: str) -> None:
-        """Once a day for each manifest."""
+    def note_pull(self, name: str, digest: str, *, wait: bool = True) -> None:
+        """Once a day for each manifest. With `wait` false, raises WouldBlock while another process has the file."""
         if self._pulls.note(name, digest):
-            self.note(name, "pull", digest)
+            try:
+                with suppress(StorageError):
+                    event = event_of(self._context.storage_clock.now(), name, "pull", digest, None)
+                    self._append(name, lines_of([event]), wait=wait)
+            except WouldBlock:
+                self._pulls.forget(name, digest)
+                raise
 
     def timeline(self, name: str) -> Timeline:
         """Everything that the file tells; of a file that is too long, its end."""
@@ -106,13 +113,13 @@ class LocalHistory:
                     found.update(event.get("tags") or [event.get("d", "")])
         return found
 
-    def _append(self, name: str, lines: bytes) -> None:
+    def _append(self, name: str, lines: bytes, *, wait: bool = True) -> None:
         """Append, to the file that has the name: whoever replaces it locks it, as is done here. Without a lock, do so
         again if the file was replaced meanwhile."""
         key = keys.history(name)
         for _ in range(APPEND_ATTEMPTS):
             with self._open(key) as writer:
-                locked, info = self._lock(key, writer), writer.info()
+                locked, info = self._lock(key, writer, wait), writer.info()
                 if not same_file(info, self._context.stat(key)):
                     continue
                 if self._is_shared(info):
@@ -123,16 +130,20 @@ class LocalHistory:
                 if locked or same_file(info, self._context.stat(key)):
                     return
 
-    def _lock(self, key: str, writer: Writer) -> bool:
-        """Lock the file until it is closed. False: there are no locks, or another process holds it for too long."""
+    def _lock(self, key: str, writer: Writer, wait: bool) -> bool:
+        """Lock the file until it is closed. False: there are no locks, or another process holds it for too long. Raises
+        WouldBlock where that is not known yet, and the caller must not wait."""
         if not self._context.driver.capabilities.locks:
             return False
         now, frozen = self._context.clock.elapsed(), self._frozen.get(key)
-        waits = frozen is None or now > frozen + FROZEN_S
+        is_frozen = frozen is not None and now <= frozen + FROZEN_S
+        until = now + LOCK_PATIENCE_S if wait and not is_frozen else now
         with suppress(StorageError):
-            if poll(self._context.clock, writer.try_lock, now + waits * LOCK_PATIENCE_S, LOCK_POLL_S):
+            if poll(self._context.clock, writer.try_lock, until, LOCK_POLL_S):
                 return True
-            if waits:
+            if not wait and not is_frozen:
+                raise WouldBlock(key)
+            if not is_frozen:
                 self._frozen.put(key, now)
         return False
 
@@ -183,7 +194,7 @@ class LocalHistory:
                 new.write([kept])
                 new.sync()
                 with self._open(key) as writer:
-                    free = self._lock(key, writer) or not driver.capabilities.locks
+                    free = self._lock(key, writer, True) or not driver.capabilities.locks
                     if not free or not same_file(writer.info(), old.info()):
                         return 0
                     if late := _read(old, size, old.info().size):
