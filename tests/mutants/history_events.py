@@ -169,6 +169,16 @@ MUTANTS = [
         HISTORY + "test_a_pull_that_must_not_wait_is_noted_by_one_that_may",
     ),
     Mutant(
+        "pull-copies-on-the-loop",
+        kinds.LOCKS,
+        "I11",
+        "nor does it copy and flush a history that another store shares",
+        "storage/local/history.py",
+        "                    if not wait:\n                        raise WouldBlock(key)\n",
+        "",
+        HISTORY + "test_a_pull_that_must_not_wait_copies_no_history",
+    ),
+    Mutant(
         "pull-that-would-wait-is-forgotten",
         kinds.RETENTION,
         "I4",

@@ -365,6 +365,19 @@ def test_a_pull_that_must_not_wait_is_noted_by_one_that_may() -> None:
     assert store.roots[0].history.timeline("app").pulled.keys() == {digest}
 
 
+def test_a_pull_that_must_not_wait_copies_no_history() -> None:
+    """Which another store shares, that was copied by links."""
+    driver = MemoryDriver()
+    digest = push_image(store := store_over(driver), "app", "v1")
+    driver.link(KEY, "the-other")
+    with pytest.raises(WouldBlock):
+        store.repository("app", wait=False).note_pull(digest)
+    assert driver.stat(KEY).nlink == 2
+    store.repository("app").note_pull(digest)
+    assert driver.stat(KEY).nlink == 1
+    assert store.roots[0].history.timeline("app").pulled.keys() == {digest}
+
+
 def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> None:
     history = history_over(driver)
     fill(history, 10)

@@ -65,7 +65,8 @@ class LocalHistory:
             self._append(name, lines_of([event_of(now, name, action, digest, tags, happened_at, user=user, by=by)]))
 
     def note_pull(self, name: str, digest: str, *, wait: bool = True) -> None:
-        """Once a day for each manifest. With `wait` false, raises WouldBlock while another process has the file."""
+        """Once a day for each manifest. With `wait` false, raises WouldBlock while another process has the file, and
+        where it has to be copied."""
         if self._pulls.note(name, digest):
             try:
                 with suppress(StorageError):
@@ -123,6 +124,8 @@ class LocalHistory:
                 if not same_file(info, self._context.stat(key)):
                     continue
                 if self._is_shared(info):
+                    if not wait:
+                        raise WouldBlock(key)
                     if locked:
                         self._part(key)
                     continue
