@@ -386,10 +386,10 @@ def test_a_worker_that_waits_to_be_replaced_is_not_at_the_end(made: Made) -> Non
     family.ends(family.forked[0])
     family.gets(signal.SIGTERM)
     family.gets(signal.SIGHUP)
-    family.at += 2 * BACK_OFF_S[-1]
+    family.at += 2 * BACK_OFF_S[-1] + FIRST_WITHIN_S
     family.turn()
     assert len(family.forked) == 1 and family.running._children() == []
-    assert family.jobs == [], "nor are the jobs begun"
+    assert family.jobs == [] and family.running.keeper_at is None, "nor are the jobs begun"
 
 
 # -- a reload that can't be done ---------------------------------------------------------------------
