@@ -112,6 +112,23 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
         assert users.check("ann", b"other").result() and users.check("bob", b"b").result()
 
 
+def test_a_file_that_is_changed_in_place_and_dated_back_is_read_again(tmp_path: Path) -> None:
+    """As `rsync --inplace --times` does. Hashes are all of one size."""
+    path, clock = tmp_path / "users", Hand()
+
+    def write(password: str) -> int:
+        path.write_text(f"ann:{hashed(password)}\n")
+        os.utime(path, (0, 0))
+        return path.stat().st_ctime_ns
+
+    first = write("a")
+    with opened(path, clock) as users:
+        assert users.check("ann", b"a").result()
+        until(lambda: write("other") != first)
+        clock.sleep(passwords.LOOK_EVERY_S)
+        assert not users.known("ann", b"a") and not users.check("ann", b"a").result()
+
+
 def test_a_broken_file_leaves_the_users_as_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, clock = tmp_path / "users", Hand()
     path.write_text(f"ann:{hashed('a')}\n")

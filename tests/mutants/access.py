@@ -304,6 +304,14 @@ MUTANTS = [
         PASSWORDS + "test_the_file_is_read_again_when_it_changes",
     ),
     _access(
+        "file-dated-back",
+        "a file that was changed in place and dated back is another one",
+        "config/watched.py",
+        ", found.st_mtime_ns, found.st_ctime_ns",
+        ", found.st_mtime_ns",
+        PASSWORDS + "test_a_file_that_is_changed_in_place_and_dated_back_is_read_again",
+    ),
+    _access(
         "remembered-for-ever",
         "a login is remembered for minutes",
         "auth/passwords.py",

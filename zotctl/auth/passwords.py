@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import threading
@@ -25,6 +24,7 @@ from functools import partial
 import bcrypt
 
 from zotctl.auth.turns import Turns
+from zotctl.config.watched import FileState, file_state
 from zotctl.errors import ConfigError, about_file
 
 CHECK_THREADS = 2
@@ -38,8 +38,6 @@ BCRYPT_BYTES = 72
 
 _BCRYPT = re.compile(rb"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]")
 """With 16 bytes of salt and 23 of hash. The last character of each has fewer bits: with others no password matches."""
-
-_Identity = tuple[int, int, int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +57,7 @@ class PasswordFile:
         self._log = logging.getLogger("zotctl.auth")
         self._lock = threading.RLock()
         """Taken again where a check that begins takes the place of another one, which ends with that."""
-        self._identity = _identity(path)
+        self._state = _state(path)
         self._hashes = _read(path)
         self._nobody = _nobody(self._hashes)
         self._looked = clock()
@@ -133,14 +131,14 @@ class PasswordFile:
                 return
             self._looked = now
         try:
-            if (identity := _identity(self._path)) == self._identity:
+            if (state := _state(self._path)) == self._state:
                 return
             hashes = _read(self._path)
         except ConfigError as error:
             self._log.error("%s; the users stay as they were", error.message)
             return
         with self._lock:
-            self._identity, self._hashes, self._nobody = identity, hashes, _nobody(hashes)
+            self._state, self._hashes, self._nobody = state, hashes, _nobody(hashes)
         self._log.info("%s: read again, %d users", self._path, len(hashes))
 
 
@@ -167,12 +165,11 @@ def _matches(stored: bytes, password: bytes, exists: bool) -> bool:
     return False
 
 
-def _identity(path: str) -> _Identity:
+def _state(path: str) -> FileState:
     try:
-        found = os.stat(path)
+        return file_state(path)
     except OSError as error:
         raise ConfigError(f"http.auth.htpasswd: {about_file(path, error)}") from None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _read(path: str) -> dict[str, bytes]:

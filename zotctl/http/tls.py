@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 
 from zotctl.config import TlsConfig
+from zotctl.config.watched import FileState, file_state
 from zotctl.errors import ConfigError, about_file
 from zotctl.http.errors import malformed
 from zotctl.http.listener import Listener
@@ -104,18 +105,17 @@ class Certificates:
         self.context, self._state = made, state
         log.info("the certificate of %s is used from now on", self._config.cert)
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _look(self) -> tuple[FileState | None, ...]:
         """What tells a change, of the files that the names lead to."""
         paths = (self._config.cert, self._config.key, self._config.client_ca)
-        return tuple(_identity(path) for path in paths if path is not None)
+        return tuple(_state(path) for path in paths if path is not None)
 
 
-def _identity(path: str) -> tuple[int, int, int] | None:
+def _state(path: str) -> FileState | None:
     try:
-        found = os.stat(path)
+        return file_state(path)
     except OSError:
         return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class TlsListener(Listener):

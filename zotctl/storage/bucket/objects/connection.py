@@ -24,6 +24,7 @@ from botocore.httpsession import get_cert_path  # type: ignore[import-untyped]
 from botocore.session import Session  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
+from zotctl.config.watched import FileState, file_state
 from zotctl.errors import Changed, ConfigError, NotFound, PermissionRefused, StorageError, Unavailable
 from zotctl.storage.bucket.objects.errors import SLOW_CODES, Where, broken, refused
 from zotctl.storage.bucket.objects.replies import ErrorReply, parse_time
@@ -242,7 +243,7 @@ def prepare(settings: BucketSettings) -> None:
         _prepared[settings.profile] = session, files
 
 
-_prepared: dict[str | None, tuple[Any, list[tuple[int, int, int] | None]]] = {}
+_prepared: dict[str | None, tuple[Any, list[FileState | None]]] = {}
 """By profile: a session, and its files before it read them."""
 
 
@@ -262,13 +263,12 @@ def _session(settings: BucketSettings) -> Any:
     return Session(profile=settings.profile, session_vars=variables)
 
 
-def _states(session: Any) -> list[tuple[int, int, int] | None]:
+def _states(session: Any) -> list[FileState | None]:
     """Of the files that credentials may be in."""
-    found: list[tuple[int, int, int] | None] = []
+    found: list[FileState | None] = []
     for name in ("credentials_file", "config_file"):
         try:
-            info = os.stat(os.path.expanduser(session.get_config_variable(name)))
-            found.append((info.st_ino, info.st_mtime_ns, info.st_size))
+            found.append(file_state(os.path.expanduser(session.get_config_variable(name))))
         except (OSError, TypeError):
             found.append(None)
     return found
