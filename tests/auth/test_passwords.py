@@ -87,6 +87,14 @@ def test_a_success_is_remembered_for_minutes_and_a_failure_never(tmp_path: Path)
         assert not users.known("ann", b"a")
 
 
+def test_a_remembered_login_is_of_one_user(tmp_path: Path) -> None:
+    path, stored = tmp_path / "users", hashed("a")
+    path.write_text(f"ann:{stored}\n")
+    with opened(path) as users:
+        assert users.check("ann", b"a").result() and users.known("ann", b"a")
+        assert not users.known("an", b"na" + stored.encode())
+
+
 def test_so_many_logins_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "REMEMBERED_LOGINS", 2)
     path = tmp_path / "users"

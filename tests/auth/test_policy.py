@@ -102,6 +102,8 @@ def test_metrics_have_their_own_users() -> None:
     found = rules(RepositoryAccess("**", default_policy=ALL))
     assert found.allows_metrics(found.user("ann"))
     assert not found.allows_metrics(found.user("bob")) and not found.allows_metrics(ANONYMOUS)
+    other = AccessControl(metrics=MetricsAccess(anonymous_policy=ALL - READ))
+    assert not AccessRules(other, login_possible=True).allows_metrics(ANONYMOUS)
     public = AccessRules(AccessControl(metrics=MetricsAccess(anonymous_policy=READ)), login_possible=True)
     assert public.allows_metrics(ANONYMOUS) and not public.allows_metrics(public.user("ann"))
 

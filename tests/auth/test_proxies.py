@@ -20,6 +20,7 @@ PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_n
         ("10.0.0.1", "", "6.6.6.6, 192.0.2.7, 10.0.0.2", "192.0.2.7"),
         ("10.0.0.1", "", "192.0.2.7, 10.0.0.2", "192.0.2.7"),
         ("10.0.0.1", "", "192.0.2.7:4711", "192.0.2.7"),
+        ("10.0.0.1", "", "2001:db8::7:4711", "2001:db8::7:4711"),
         ("10.0.0.1", "", "nonsense", "10.0.0.1"),
         ("10.0.0.1", "", "192.0.2.7, ", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.9", "10.0.0.9"),
@@ -39,6 +40,10 @@ PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_n
 )
 def test_the_last_address_that_is_no_proxy(peer: str, forwarded: str, forwarded_for: str, client: str) -> None:
     assert PROXIES.client(peer, forwarded, forwarded_for) == client
+
+
+def test_all_mapped_addresses_are_all_of_ipv4() -> None:
+    assert "10.0.0.1" in TrustedProxies([ip_network("::ffff:0:0/96")])
 
 
 def test_what_is_no_address_is_no_proxy() -> None:

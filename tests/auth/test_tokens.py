@@ -21,7 +21,7 @@ need("joserfc")
 
 from joserfc import jwk, jws, jwt  # noqa: E402
 
-from zotctl.auth.tokens import Token, TokenVerifier  # noqa: E402
+from zotctl.auth.tokens import TOKEN_CHARACTERS, Token, TokenVerifier  # noqa: E402
 
 EC = jwk.ECKey.generate_key("P-256", {"kid": "one", "alg": "ES256", "use": "sig"}, private=True)
 RSA = jwk.RSAKey.generate_key(2048, {"kid": "two"}, private=True)
@@ -122,6 +122,12 @@ def test_claims_that_are_refused(tmp_path: Path, claims: dict[str, Any]) -> None
         TokenVerifier(pem(tmp_path, EC)).verify(token(**claims))
 
 
+def test_a_token_that_is_too_long_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    verifier = TokenVerifier(pem(tmp_path, EC))
+    with pytest.raises(Unauthorized, match="too long"):
+        verifier.verify(token(sub="a" * TOKEN_CHARACTERS))
+
+
 def test_claims_that_may_be_absent(tmp_path: Path) -> None:
     config = pem(tmp_path, EC)
     assert TokenVerifier(config).verify(token(aud=["other", "registry"]))
@@ -134,6 +140,7 @@ def test_access() -> None:
     assert [found.allows(action, "team/app") for action in ("read", "create", "update", "delete")] == [
         True, True, True, False,
     ]  # fmt: skip
+    assert not found.allows("update", "old", now=NOW - 2), "who may pull may move no tag"
     assert not found.allows("read", "old") and found.allows("read", "old", now=NOW - 2)
     assert not found.allows("read", "team") and not found.allows("read", "catalog")
 

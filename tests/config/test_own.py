@@ -199,6 +199,7 @@ def test_who_listens_on_loopback_only_is_not_told_to(tmp_path: Path, address: st
     [
         ("", True), ("auth = { htpasswd = 'users' }", False), ("access_control = {}", False),
         ("[storage]\nread_only = true", False),
+        ("tls = { cert = 'c', key = 'k' }", True), ("tls = { cert = 'c', key = 'k', client_ca = 'a' }", False),
     ],
 )  # fmt: skip
 def test_who_lets_nobody_in_is_not_told_to_close(tmp_path: Path, said: str, told: bool) -> None:

@@ -133,6 +133,14 @@ def test_the_environment_goes_before_the_tables(tmp_path: Path) -> None:
     assert config.origins["storage.roots[1].s3.region"] == "environment ZOTCTL_STORAGE_S3_REGION"
 
 
+def test_a_bucket_with_one_writer_is_collected_by_no_second_one(tmp_path: Path) -> None:
+    one = "s3 = { single_writer = true }"
+    text = f"[storage]\nroots = [{{ path = 's3://abc', {one} }}, 'beside']\n"
+    config = load(toml(tmp_path, f"{text}routes = [{{ prefix = 'a', root = {{ path = 's3://xyz', {one} }} }}]"))
+    assert [root.gc for root in config.storage.every_root] == [False, True, False]
+    assert config.http.workers == 1
+
+
 def test_each_key_has_a_variable() -> None:
     for name in S3Config.__dataclass_fields__:
         assert f"storage.s3.{name}" in single_keys()

@@ -18,6 +18,16 @@ CONTENT = "tests/storage/test_bucket_content.py::"
 
 MUTANTS = [
     Mutant(
+        "single-writer-of-a-route-collected-by-another",
+        kinds.SWAPS,
+        "I4",
+        "a bucket with one writer is collected by no second process, that of a route neither",
+        "config/checks.py",
+        "routes=tuple(replace(route, root=_without_collection(route.root)) for route in storage.routes)",
+        "routes=storage.routes",
+        "tests/config/test_s3.py::test_a_bucket_with_one_writer_is_collected_by_no_second_one",
+    ),
+    Mutant(
         "repeated-swap-forgotten",
         kinds.SWAPS,
         "I4",
