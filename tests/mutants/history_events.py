@@ -9,6 +9,26 @@ HISTORY = "tests/storage/test_history.py::"
 
 MUTANTS = [
     Mutant(
+        "compacted-over-a-copy",
+        kinds.RETENTION,
+        "I4",
+        "a compaction replaces the file that it has read, and no copy that was put in its place since",
+        "storage/local/history.py",
+        "if not free or not same_file(writer.info(), old.info()):",
+        "if not free:",
+        HISTORY + "test_what_is_written_meanwhile_is_kept_of_one_that_two_stores_share",
+    ),
+    Mutant(
+        "compaction-left-in-tmp",
+        kinds.RETENTION,
+        "I4",
+        "a compaction that gives way leaves nothing behind",
+        "storage/local/history.py",
+        "        finally:\n            self._context.discard(temp)\n\n    def size(",
+        "        finally:\n            pass\n\n    def size(",
+        HISTORY + "test_what_is_written_meanwhile_is_kept_of_one_that_two_stores_share",
+    ),
+    Mutant(
         "history-unprintable",
         kinds.RETENTION,
         "I15",

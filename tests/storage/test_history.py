@@ -174,6 +174,23 @@ def test_what_is_written_meanwhile_is_kept_behind_a_long_one(step: int, monkeypa
     assert history_over(driver).timeline("app").pulled.keys() == {A}
 
 
+@pytest.mark.usefixtures("only_needed")
+@pytest.mark.parametrize("step", range(1, 8))
+def test_what_is_written_meanwhile_is_kept_of_one_that_two_stores_share(step: int) -> None:
+    """Who writes puts a copy in its place, up to the moment when the shorter one is about to get the name."""
+    driver = MemoryDriver()
+    fill(history_over(driver))
+    driver.link(KEY, "of-another-store")
+    beside = Beside(driver, 0, lambda: history_over(driver).note("app", "pull", A))
+    history = history_over(beside)
+    beside.calls.clear()
+    beside.at = step
+    history.compact("app", {A}, set())
+    assert len(beside.calls) >= step
+    assert history_over(driver).timeline("app").pulled.keys() == {A}
+    assert not driver.scan(keys.TMP), "nothing is left behind"
+
+
 class Opened(Faults):
     """Somebody acts when the file is open and nothing is written yet."""
 
