@@ -20,6 +20,15 @@ def _in_bucket(name: str, guards: str, safeguard: str, file: str, old: str, new:
 
 
 MUTANTS = [
+    _missing(
+        "though-a-move-has-set-it-aside",
+        "I9",
+        "an index.json that a move has set aside is not lost",
+        INDEX,
+        " or context.stat(keys.index_set_aside(name)) is not None:",
+        ":",
+        "test_one_whose_index_a_move_has_set_aside_is_no_damage",
+    ),
     Mutant(
         "swap-finished-through-a-link",
         kinds.FOREIGN,

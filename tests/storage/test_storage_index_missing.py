@@ -14,7 +14,7 @@ from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Crash
 from tests.jobs.layouts import run_scrub, store_of, told
-from tests.stores import push_blob, push_image, store_over
+from tests.stores import push_blob, push_image, root_over, store_over
 from zotctl.errors import IndexMissing, IoFailed, NotFound, NotYetReadable, ZotctlError
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.dedupe import dedupe
@@ -369,3 +369,14 @@ def test_it_is_served_when_it_is_back(lost: Path) -> None:
         store.repository("a")
     (lost / "a/index.json").write_bytes(images.index([]))
     assert store.repository("a").tags() == []
+
+
+def test_one_whose_index_a_move_has_set_aside_is_no_damage() -> None:
+    """A move that was cut short goes on, and nobody is told of lost tags."""
+    driver = MemoryDriver()
+    indexes = local_of(root_over(driver)).indexes
+    push_image(store_over(driver), "app", "v1")
+    driver.rename(keys.index("app"), keys.index_set_aside("app"))
+    assert not indexes.is_missing("app")
+    driver.unlink(keys.index_set_aside("app"))
+    assert indexes.is_missing("app")
