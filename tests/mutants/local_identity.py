@@ -255,6 +255,16 @@ MUTANTS = [
         f"{HERE}test_a_push_heals_the_pool_and_all_that_share_its_damage",
     ),
     Mutant(
+        "heal-by-locks-of-its-own",
+        kinds.LOCKS,
+        "I7",
+        "where files have no locks, healing takes those of the process",
+        "storage/local/damage.py",
+        "        self._locks.process_locks = context.locks.process_locks\n",
+        "",
+        f"{HERE}test_i7_where_files_have_no_locks_healing_waits_for_those_of_the_process",
+    ),
+    Mutant(
         "heal-copy-unread",
         kinds.BELIEVED,
         "I2",

@@ -299,6 +299,22 @@ def test_what_can_not_be_healed_at_once_is_known_to_be_damaged(memory: MemoryDri
         local.blobs.find("a", DIGEST)
 
 
+def test_i7_where_files_have_no_locks_healing_waits_for_those_of_the_process() -> None:
+    """Else a blob that is deleted just now would come back."""
+    memory = MemoryDriver(locks=False)
+    store = store_over(memory)
+    for name in "ab":
+        push_blob(store.repository_for_push(name), LAYER)
+    replace(memory, ROTTEN, A, POOL, B)
+    memory.link(A, POOL)
+    local = local_of(store.roots[0])
+    with local.context.locks.hold("a"):
+        push_blob(store.repository_for_push("c"), LAYER)
+    assert bytes_of(memory, A) == ROTTEN
+    with pytest.raises(Damaged):
+        local.blobs.find("a", DIGEST)
+
+
 def test_i2_a_copy_that_heals_is_compared(memory: MemoryDriver, store: Store) -> None:
     """Where a file takes no more names, each repository gets a copy of it."""
 
