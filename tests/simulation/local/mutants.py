@@ -190,7 +190,7 @@ def _let_go(self: Inspector, root: Root, name: str, result: HashResult) -> Any:
     return nullcontext(Looked(result if held else HashResult(result.digest), held))
 
 
-def _appended_unseen(self: LocalHistory, name: str, lines: bytes) -> None:
+def _appended_unseen(self: LocalHistory, name: str, lines: bytes, *, wait: bool = True) -> None:
     with self._open(keys.history(name)) as writer:
         writer.write([lines])
 
