@@ -158,6 +158,17 @@ def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
     assert other.timeline("app").pulled.keys() == {str(number) for number in range(1, step)}
 
 
+def pulled_beside_a_compaction(driver: MemoryDriver, step: int) -> set[str]:
+    """The pulls that are known after a compaction, at this step of which another process noted one."""
+    beside = Beside(driver, 0, lambda: history_over(driver).note("app", "pull", A))
+    history = history_over(beside)
+    beside.calls.clear()
+    beside.at = step
+    history.compact("app", {A}, set())
+    assert len(beside.calls) >= step
+    return set(history_over(driver).timeline("app").pulled)
+
+
 @pytest.mark.usefixtures("only_needed")
 @pytest.mark.parametrize("step", range(1, 15))
 def test_what_is_written_meanwhile_is_kept_behind_a_long_one(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,13 +176,7 @@ def test_what_is_written_meanwhile_is_kept_behind_a_long_one(step: int, monkeypa
     monkeypatch.setattr("zotctl.storage.local.history.LARGEST_HISTORY_BYTES", 1000)
     driver = MemoryDriver()
     fill(history_over(driver))
-    beside = Beside(driver, 0, lambda: history_over(driver).note("app", "pull", A))
-    history = history_over(beside)
-    beside.calls.clear()
-    beside.at = step
-    history.compact("app", {A}, set())
-    assert len(beside.calls) >= step
-    assert history_over(driver).timeline("app").pulled.keys() == {A}
+    assert pulled_beside_a_compaction(driver, step) == {A}
 
 
 @pytest.mark.usefixtures("only_needed")
@@ -181,13 +186,7 @@ def test_what_is_written_meanwhile_is_kept_of_one_that_two_stores_share(step: in
     driver = MemoryDriver()
     fill(history_over(driver))
     driver.link(KEY, "of-another-store")
-    beside = Beside(driver, 0, lambda: history_over(driver).note("app", "pull", A))
-    history = history_over(beside)
-    beside.calls.clear()
-    beside.at = step
-    history.compact("app", {A}, set())
-    assert len(beside.calls) >= step
-    assert history_over(driver).timeline("app").pulled.keys() == {A}
+    assert pulled_beside_a_compaction(driver, step) == {A}
     assert not driver.scan(keys.TMP), "nothing is left behind"
 
 

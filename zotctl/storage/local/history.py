@@ -100,7 +100,7 @@ class LocalHistory:
         }
 
     def _last_events(self, key: str) -> list[Event]:
-        """Of a file: each line names the repository. None, if it was replaced meanwhile."""
+        """The last event of a file, if any: each line names the repository. Nothing of one that went meanwhile."""
         with suppress(NotFound), self._context.driver.open(key) as reader:
             return events_of(_read(reader, max(0, reader.size - NAMING_BYTES), reader.size))[-1:]
         return []
