@@ -71,31 +71,41 @@ def test_one_after_the_other() -> None:
     os.close(writer)
 
 
+class Told(Clock):
+    """Tells of the first sleep, and stands still in it until it may go on."""
+
+    def __init__(self, tell: Callable[[], object], go_on: Callable[[], object]) -> None:
+        self._first: list[Callable[[], object]] = [tell, go_on]
+
+    def sleep(self, seconds: float) -> None:
+        while self._first:
+            self._first.pop(0)()
+        super().sleep(seconds)
+
+
 @pytest.mark.usefixtures("patient")
 def test_the_process_that_had_the_turn_comes_after_the_one_that_waits() -> None:
     """Else the faster process would go on for ever."""
-    made, (reader, writer) = TicketLocks(), os.pipe()
-    turn = made.of("s3://x", Clock())
+    made, (waits, says), (goes, go) = TicketLocks(), os.pipe(), os.pipe()
 
-    def body(name: bytes) -> None:
-        while True:
-            with turn("a/b"):
-                os.write(writer, name)
-                time.sleep(0.01)
+    def wait_in_vain_first() -> None:
+        with made.of("s3://x", Told(lambda: os.write(says, b"waits"), lambda: os.read(goes, 1)))("a/b"):
+            os.write(says, b"has it")
 
-    pids = [forked(lambda name=name: body(name)) for name in (b"a", b"b")]  # type: ignore[misc]
+    pid = 0
     try:
-        said, changes = os.read(reader, 1), 0
-        while changes < 20:
-            assert len(said) < 400, said
-            said += os.read(reader, 1)  # a process that gets no time asks for no turn meanwhile
-            changes += said[-1] != said[-2]
+        with made.of("s3://x", Clock())("a/b"):
+            pid = forked(wait_in_vain_first)
+            assert os.read(waits, 10) == b"waits"
+        with made.of("s3://x", Told(lambda: os.write(go, b"!"), lambda: None))("a/b"):
+            os.set_blocking(waits, False)
+            assert os.read(waits, 10) == b"has it"
     finally:
-        for pid in pids:
+        if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        os.close(reader)
-        os.close(writer)
+        for pipe in (waits, says, goes, go):
+            os.close(pipe)
 
 
 def test_another_repository_is_another_turn() -> None:
