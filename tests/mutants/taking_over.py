@@ -103,7 +103,7 @@ MUTANTS = [
         "I4",
         "what came out of a swap that failed is kept",
         "storage/local/index_file.py",
-        "        if now is not None and (written is None or same_file(now, written)):\n",
+        "        if now is not None and same_file(now, written):\n",
         "        if now is not None:\n",
         OVER + "test_i4_what_came_out_of_a_swap_that_failed_is_not_thrown_away",
     ),

@@ -252,6 +252,29 @@ def test_i10_a_lock_that_was_held_too_long_is_taken_anew_before_the_rename(monke
     assert (len(renewed), answers) == (1, [])
 
 
+class Frozen(JustBefore):
+    """Where a rename has to do."""
+
+    def rename(self, source: str, target: str) -> None:
+        if target == keys.index("a") and self.moments:
+            self.moments.pop(0)()
+        self.inner.rename(source, target)
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "rename"])
+def test_i10_a_process_that_was_frozen_before_its_rename_undoes_no_commit(exchange: bool) -> None:
+    """It has lost its lock meanwhile: each store here has locks of its own."""
+    memory = MemoryDriver(locks=False, exchange=exchange)
+    push_image(store_over(memory), "a", "v1")
+
+    def commit() -> None:
+        push_image(store_over(memory), "a", "v2", seed="v2")
+
+    push_image(store_over(Frozen(memory, commit)), "a", "v3", seed="v3")
+    assert store_over(memory).repository("a").tags() == ["v1", "v2", "v3"]
+    assert not [key for key in memory.names if keys.parse_swap(key.rpartition("/")[2])]
+
+
 class JustAfter(Faults):
     then: Callable[[], None] | None = None
 

@@ -30,7 +30,6 @@ from zotctl.storage.driver import Generation, Info, Reader, place, read, scan_or
 from zotctl.storage.file_identity import FileIdentity, same_file
 from zotctl.storage.index import LARGEST_INDEX_BYTES, Index, empty_index, index_missing, parse_index
 from zotctl.storage.local.context import COARSE_NS, FINE_NS, SETTLED_S, LocalContext, has_coarse_times, settle_s
-from zotctl.storage.local.history import LocalHistory
 from zotctl.storage.local.reserve import Reserve
 from zotctl.storage.locks import Held, ReadTurns
 from zotctl.storage.protocol import Change, Outcome, Snapshot, Transaction, WouldBlock, apply
@@ -45,8 +44,6 @@ SETTLE_TIMEOUT_S = 10.0
 LOOKS_AT_SWAPPED = 2
 MISSING_TIMEOUT_S = 1.0
 """How long a reader looks again for an index.json that is missing beside content, on a network."""
-LATER_CHANGE_S = 1.0
-"""By how much a later change of the tags is younger than a swap, at least, whatever the clocks of two hosts say."""
 LATE_WRITES_WATCHED_S = 1.0
 WATCHED_FILES = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
@@ -295,7 +292,11 @@ class IndexFiles:
                 return None  # what was published went again, with its directory
             if draft.dirty:
                 body = draft.parts()
-                if not self._replace(held, reader, before, draft, body):
+                try:
+                    replaced = self._replace(held, reader, before, draft, body)
+                except NotFound:  # index.json, or ours: somebody who has been frozen, or has lost the lock, was faster
+                    replaced = False
+                if not replaced:
                     self._context.conflict()
                     return None
                 stack.pop_all()
@@ -315,8 +316,9 @@ class IndexFiles:
 
     def _finish_swap(self, held: Held) -> bool:
         """Put an index.json back that a commit has taken away and died: an NFS client replaces a file that is open on
-        its host by two requests. False: nothing is missing but the whole layout. Raises IndexMissing: something is, and
-        no swap tells what it was, so nobody may go by an empty one."""
+        its host by two requests. No commit came after the swaps that are there (`_remove_swaps`). False: nothing is
+        missing but the whole layout. Raises IndexMissing: something is, and no swap tells what it was, so nobody may go
+        by an empty one."""
         name, context = held.name, self._context
         if context.stat(keys.layout(name)) is None:
             return False
@@ -325,13 +327,11 @@ class IndexFiles:
         if (missing := _missing_index(context, name)) is None:
             make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
             return True
-        for info, swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
+        for swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
             try:
                 parse_index(read(context.driver, swap.key(name), LARGEST_INDEX_BYTES))
             except LayoutInvalid:
                 continue  # its writer died before it was whole, so it took no name away
-            if self._is_changed_since(name, _written_ns(swap, info)):
-                break
             # Never over another file: a foreign tool may be making one.
             if not place(context.driver, swap.key(name), keys.index(name)):
                 return True
@@ -340,12 +340,6 @@ class IndexFiles:
             log.warning(f"{name}: index.json was missing, since a commit was cut short; {swap.key(name)} took its name")
             return True
         raise missing
-
-    def _is_changed_since(self, name: str, written_ns: int) -> bool:
-        """Was there a later commit than this swap? Then it was left by a process that died before it took effect."""
-        latest = written_ns / 1e9 + LATER_CHANGE_S
-        events = LocalHistory(self._context).events(name)
-        return any(event["t"] > latest and event.get("a") in ("push", "untag") for event in events)
 
     def _refuse_what_is_no_file(self, name: str) -> None:
         """Raise LayoutInvalid for a link or a FIFO: opening it finds nothing, and no layout can be made over it."""
@@ -377,7 +371,7 @@ class IndexFiles:
             return self._rename_over(held, reader.info(), before, draft, body)
 
     def _rename_over(self, held: Held, like: Info, before: _State, draft: Index, body: list[bytes]) -> bool:
-        driver, name, written = self._context.driver, held.name, None
+        driver, name = self._context.driver, held.name
         # A time stamp of our own: inode numbers are used again, and two indexes of one size within a tick of the
         # kernel's clock would look like one.
         ours = _own_stamp(self._context.storage_clock.now_ns(), before.file)
@@ -392,6 +386,11 @@ class IndexFiles:
             if self._now(name).generation != before.file.generation or held.too_long():
                 driver.unlink(temp)
                 return False
+            self._remove_swaps(name, swap)
+        except BaseException:
+            self._context.discard(temp)
+            raise
+        try:
             swapped = self._give_name(temp, keys.index(name))
         except BaseException:
             self._discard_ours(temp, written)
@@ -402,6 +401,14 @@ class IndexFiles:
         self._reserve.grow(sum(map(len, body)))
         return True
 
+    def _remove_swaps(self, name: str, ours: keys.Swap) -> None:
+        """Remove what commits have left that died before their rename, while index.json is known to be there: none of
+        it may become the index.json after this commit (`_finish_swap`). And who wrote it may be frozen, and have lost
+        the lock: its rename then finds nothing, and undoes no commit."""
+        for swap in _swaps_in(self._context, name):
+            if swap != ours:
+                self._context.driver.unlink(swap.key(name))
+
     def _give_name(self, temp: str, index: str) -> bool:
         """Give the new file its name. True: `temp` now leads to the old file. False: the old file was replaced."""
         if self._context.driver.capabilities.exchange:
@@ -411,13 +418,13 @@ class IndexFiles:
         self._context.driver.rename(temp, index)
         return False
 
-    def _discard_ours(self, temp: str, written: Info | None) -> None:
+    def _discard_ours(self, temp: str, written: Info) -> None:
         """Remove our file after an error. The swap may have been done: then this is the name of another file. Half of
         it may have been done, on NFS: then this is all that is left of index.json, and is kept."""
         now = self._context.stat(temp)
         if _finishes_swaps(self._context) and self._context.stat(keys.index(keys.parent(temp))) is None:
             return
-        if now is not None and (written is None or same_file(now, written)):
+        if now is not None and same_file(now, written):
             self._context.discard(temp)
 
     # -- a foreign tool that renames its own file in, between our last look and the swap -----------
@@ -630,21 +637,15 @@ def _finishes_swaps(context: LocalContext) -> bool:
     return not context.driver.capabilities.local
 
 
-def _swaps_in(context: LocalContext, name: str) -> list[tuple[Info, keys.Swap]]:
+def _swaps_in(context: LocalContext, name: str) -> list[keys.Swap]:
     """What was written to become the index.json and has not become it, the latest first by the storage's own clock."""
-    found = list[tuple[Info, keys.Swap]]()
+    found = list[tuple[int, keys.Swap]]()
     for entry in scan_or_empty(context.driver, name):
         if (swap := keys.parse_swap(entry.name)) is not None:
             info = context.stat(swap.key(name))
             if info is not None and info.is_file and info.mtime_ns == swap.ours:
-                found.append((info, swap))
-    return sorted(found, key=lambda one: one[0].ctime_ns, reverse=True)
-
-
-def _written_ns(swap: keys.Swap, info: Info) -> int:
-    """When it was written, in nanoseconds since 1970. Its stamp tells that, of a copy too; where it is dated back, the
-    change time has to."""
-    return info.ctime_ns if has_coarse_times(info) else swap.ours
+                found.append((info.ctime_ns, swap))
+    return [swap for _, swap in sorted(found, reverse=True)]
 
 
 def _own_stamp(now: int, before: Info) -> int:
