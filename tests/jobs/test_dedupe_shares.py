@@ -28,7 +28,8 @@ from zotctl.oci.digest import digest_of, parse_digest
 from zotctl.storage import Store, keys
 from zotctl.storage.driver import Driver, Info, Space
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.wrappers import WrappedDriver
+from zotctl.storage.local.protocol import local_of
+from zotctl.storage.wrappers import ReadOnlyDriver, WrappedDriver
 
 IMAGE = images.image("one", layers=3)
 LAYER = IMAGE.blobs[1]
@@ -401,7 +402,8 @@ def test_i6_a_blob_is_served_while_its_name_leads_nowhere(far: MemoryDriver, und
     assert not [key for key, _, _ in far.files() if key.startswith((keys.TRASH, keys.TMP))]
 
 
-def test_i6_a_kill_while_the_name_of_a_blob_leads_nowhere_loses_nothing(far: MemoryDriver) -> None:
+def killed_between(far: MemoryDriver) -> list[str]:
+    """A run on a host that dies while the name of a blob leads nowhere. Returns all blobs."""
     blobs = [key for key, _, _ in far.files() if "/blobs/" in key and not key.startswith(keys.HIDDEN)]
 
     def die(key: str) -> None:
@@ -410,8 +412,31 @@ def test_i6_a_kill_while_the_name_of_a_blob_leads_nowhere_loses_nothing(far: Mem
 
     with pytest.raises(Crash):
         run_dedupe(store_over(ByTwoRequests(far, die)), workers=1)
-    for key in blobs:
+    return blobs
+
+
+def test_i6_a_kill_while_the_name_of_a_blob_leads_nowhere_loses_nothing(far: MemoryDriver) -> None:
+    for key in killed_between(far):
         assert_served(store_over(far), key)
+
+
+def test_i6_nor_where_an_inode_takes_no_more_names() -> None:
+    far = MemoryDriver(local=False, max_links=3)
+    for name in NAMES:
+        push_image(store_over(far, dedupe=False), name, "v1")
+    for key in killed_between(far):
+        assert_served(store_over(far), key)
+
+
+def test_i6_a_server_that_may_write_nothing_serves_it_then(far: MemoryDriver) -> None:
+    """And while the name leads nowhere, which is the same."""
+    blobs, store = killed_between(far), store_over(far)
+    local_of(store.roots[0]).context.driver = ReadOnlyDriver(far)
+    for key in blobs:
+        name, _, encoded = key.partition("/blobs/sha256/")
+        assert store.repository(name).blob(parse_digest(f"sha256:{encoded}"))
+        assert_served(store, key)
+    assert len(far.scan(keys.trash_run(keys.REPLACED_RUN))) == 1, "and nothing has come back by that"
 
 
 # -- undo ---------------------------------------------------------------------------------------

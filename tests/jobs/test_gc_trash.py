@@ -18,7 +18,7 @@ from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
-from zotctl.storage import Store, keys
+from zotctl.storage import Repository, Store, keys
 from zotctl.storage.driver import Driver, Info
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.protocol import local_of
@@ -250,6 +250,22 @@ def test_a_root_that_became_read_only_has_no_such_blob(place: Place, method: str
     driver = FailOn(place.driver, method, 1, ReadOnlyStorage("no"), lambda key: key.startswith(keys.TRASH))
     with pytest.raises(BlobUnknown):
         place.open(driver).repository("a").blob(STRAY)
+
+
+@pytest.mark.parametrize("read", [Repository.blob, Repository.open_blob])
+def test_i6_what_comes_back_between_the_look_at_its_place_and_that_into_the_trash_is_found(
+    place: Place, read: Callable[[Repository, Digest], object]
+) -> None:
+    """As by a purge, which takes what is needed out of the trash."""
+    trashed(place)
+    (run,) = trash_of(place).runs()
+
+    def back() -> None:
+        place.driver.rename(keys.trashed(run, "a", STRAY), keys.blob("a", STRAY))
+
+    meanwhile = Meanwhile(place.driver, "stat", back, lambda key: key == keys.TRASH)
+    assert read(place.open(meanwhile).repository("a"), STRAY)
+    assert meanwhile.done
 
 
 def test_without_links_what_was_trashed_comes_back_by_its_name(place: Place) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests import images
 from tests.doubles.filesystem import MemoryDriver
-from tests.faults import Call, FailOn, Faults
+from tests.faults import Call, FailOn, Faults, Meanwhile
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
@@ -71,6 +71,17 @@ def test_damage_of_a_shared_file_is_told_for_each_name(memory: MemoryDriver, clo
     spoil(memory, A)
     assert memory.stat(A).ino == memory.stat(B).ino
     assert told(check(memory, clock)) == {("a", DIGEST, "digest_mismatch"), ("b", DIGEST, "digest_mismatch")}
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_what_comes_back_between_the_look_at_its_place_and_that_into_the_trash_is_not_missing(
+    memory: MemoryDriver, clock: Hand, nth: int
+) -> None:
+    """As from a client of NFS, which replaces a file by two requests."""
+    memory.rename(A, aside := keys.tmp("aside"))
+    meanwhile = Meanwhile(memory, "stat", lambda: memory.rename(aside, A), lambda key: key == keys.TRASH, nth)
+    assert told(check(meanwhile, clock)) == set()
+    assert meanwhile.done
 
 
 class Healed(Faults):

@@ -35,8 +35,8 @@ MUTANTS = [
         "I2",
         "what a push heals with is flushed without commit, too",
         "storage/local/blobs.py",
-        "        self._context.durable.replace(self._context.durable.flush(staged), blob)\n        return True\n\n    def mount",
-        "        self._context.driver.rename(staged, blob)\n        return True\n\n    def mount",
+        "        return self._context.replace_blob(name, digest, staged, damaged.is_at, self._context.locks, held)\n",
+        "        self._context.driver.rename(staged, keys.blob(name, digest))\n        return True\n",
         f"{CUTS}::test_a_push_heals_with_what_is_on_the_device",
     ),
     Mutant(

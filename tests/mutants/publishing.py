@@ -55,13 +55,8 @@ MUTANTS = [
         "I4",
         "what takes the place of a file is on the device",
         "storage/local/blobs.py",
-        (
-            "        self._context.durable.replace(self._context.durable.flush(staged), blob)\n"
-            "        return True\n"
-            "\n"
-            "    def mount"
-        ),
-        ("        self._context.driver.rename(staged, blob)\n        return True\n\n    def mount"),
+        "        return self._context.replace_blob(name, digest, staged, damaged.is_at, self._context.locks, held)\n",
+        "        self._context.driver.rename(staged, keys.blob(name, digest))\n        return True\n",
         PUBLISHING + "test_i4_what_takes_the_place_of_a_file_is_flushed_before[damaged]",
     ),
     Mutant(
@@ -88,7 +83,7 @@ MUTANTS = [
         "I6",
         "a push makes readable what is marked",
         "storage/local/blobs.py",
-        "good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)",
+        "good = not self._damaged.has(digest, found.info) and self._context.same_bytes(reader, staged)",
         "good = self._context.same_bytes(reader, staged)",
         PUBLISHING + "test_i6_a_push_of_what_is_marked_makes_it_readable_though_its_bytes_are_right",
     ),

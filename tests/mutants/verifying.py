@@ -16,6 +16,16 @@ VERIFY_PY, REPOSITORY_PY, URL_PY = "jobs/check/verify.py", "jobs/check/repositor
 
 MUTANTS = [
     Mutant(
+        "verify-calls-missing-what-came-back",
+        kinds.SECOND_LOOK,
+        "I6",
+        "what came out of the trash before the last look into it is not missing",
+        VERIFY_PY,
+        "        now = self._check.info(digest)  # after the look",
+        "        now = None if digest else None  # after the look",
+        VERIFY + "test_what_comes_back_between_the_look_at_its_place_and_that_into_the_trash_is_not_missing[3]",
+    ),
+    Mutant(
         "pass-over-an-unmounted-root-is-over",
         kinds.FAULTS,
         "I15",

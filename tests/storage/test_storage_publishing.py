@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
+
 import pytest
 
 from tests.doubles.filesystem import MemoryDriver
-from tests.faults import Recorder
+from tests.doubles.nfs import ByTwoRequests
+from tests.faults import Crash, Meanwhile, Recorder
 from tests.stores import push_blob, push_image, store_over
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local.protocol import local_of
+from zotctl.storage.locks import lock_byte
 
 BODY = b"content"
 DIGEST = digest_of(BODY)
@@ -81,3 +85,54 @@ def test_i6_a_push_of_what_is_marked_makes_it_readable_though_its_bytes_are_righ
     push_blob(store.repository_for_push("a"), BODY)
     with store.repository("a").open_blob(DIGEST) as reader:
         assert reader.read_at(0, 99) == BODY
+
+
+# -- on a network ------------------------------------------------------------------------------------
+
+
+def damaged_far() -> MemoryDriver:
+    far = prepared(MemoryDriver(local=False))
+    push_blob(store_over(far).repository_for_push("a"), BODY)
+    far.names[BLOB].data[0] ^= 1
+    return far
+
+
+def die(key: str) -> None:
+    if key == BLOB:
+        raise Crash
+
+
+def test_i6_a_push_that_was_killed_while_it_healed_takes_away_no_other_one() -> None:
+    """Both find the damage, and one has answered. A client of NFS replaces a file that is open on its host by two
+    requests."""
+    far = damaged_far()
+
+    def other() -> None:
+        push_blob(store_over(far).repository("a"), BODY)
+
+    late = Meanwhile(ByTwoRequests(far, die), "sync_file", other, lambda key: key.startswith(keys.TMP))
+    with suppress(Crash):
+        local_of(store_over(late).roots[0]).blobs.publish("a", DIGEST, stage(far))
+    assert late.done
+    assert store_over(far).repository("a").blob(DIGEST) == len(BODY)
+
+
+@pytest.mark.parametrize("under_the_lock", [False, True])
+def test_a_push_that_was_killed_while_it_healed_has_healed(under_the_lock: bool) -> None:
+    far = damaged_far()
+    local = local_of(store_over(ByTwoRequests(far, die)).roots[0])
+    with pytest.raises(Crash), local.context.locks.hold("a") if under_the_lock else nullcontext() as held:
+        local.blobs.publish("a", DIGEST, stage(far), held)
+    assert store_over(far).repository("a").blob(DIGEST) == len(BODY)
+
+
+def test_a_push_heals_under_the_lock() -> None:
+    """As a job does: each that replaces this blob gives what takes its place the same name in the trash."""
+    far = damaged_far()
+
+    def others_wait() -> None:
+        assert far.lock(keys.LOCK, lock_byte("a")) is None
+
+    seen = Meanwhile(far, "rename", others_wait, lambda key: key.startswith(keys.TRASH))
+    local_of(store_over(seen).roots[0]).blobs.publish("a", DIGEST, stage(far))
+    assert seen.done

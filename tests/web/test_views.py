@@ -11,8 +11,10 @@ import pytest
 
 from tests import images
 from tests.counting import Counted
+from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.objects import MemoryObjects
-from tests.stores import bucket_store, push_blob, push_image, push_index
+from tests.faults import Meanwhile
+from tests.stores import bucket_store, push_blob, push_image, push_index, store_over
 from tests.web.places import (  # noqa: F401 - a fixture
     COMMON,
     EVIL,
@@ -424,6 +426,16 @@ def test_a_layer_that_is_gone(place: Place) -> None:  # noqa: F811
         place.driver.unlink(key)
     found = image_page(place.open().repository("a"), "1")
     assert [part.trouble for part in found.layers] == ["missing", ""] and found.trouble == "missing"
+
+
+def test_a_layer_that_comes_back_between_the_look_at_its_place_and_that_into_the_trash() -> None:
+    """As from a client of NFS, which replaces a file by two requests."""
+    driver = MemoryDriver()
+    push_image(store_over(driver), "a", "1")
+    driver.rename(key := keys.blob("a", blobs_of("x")[1]), aside := keys.tmp("aside"))
+    meanwhile = Meanwhile(driver, "stat", lambda: driver.rename(aside, key), lambda one: one == keys.TRASH)
+    found = image_page(store_over(meanwhile).repository("a"), "1")
+    assert [part.trouble for part in found.layers] == ["", ""] and meanwhile.done
 
 
 @pytest.mark.parametrize(

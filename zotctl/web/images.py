@@ -168,9 +168,12 @@ def _trouble(repository: Repository, damaged: Damage, one: Descriptor) -> str:
         if root.by_requests:
             size = root.maintenance.look(repository.name, digest).size
         else:
-            info = root.stat(keys.blob(repository.name, digest))
+            info = root.stat(key := keys.blob(repository.name, digest))
+            if info is None and root.maintenance.is_trashed(repository.name, digest):
+                return ""
+            info = info or root.stat(key)  # it may have come back between the two looks
             if info is None:
-                return "" if root.maintenance.is_trashed(repository.name, digest) else "missing"
+                return "missing"
             size = info.size
     except NotFound:
         return "missing"

@@ -103,7 +103,7 @@ def _delete_over_an_older_name(self: Trash, held: Held, digest: Digest) -> None:
 
 
 def _swap_unseen(
-    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any
+    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any, held: Any = None
 ) -> bool:
     with locks.hold(name):
         still(self.driver.stat(temp))
@@ -112,7 +112,7 @@ def _swap_unseen(
 
 
 def _swap_without_lock(
-    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any
+    self: LocalContext, name: str, digest: Digest, temp: str, still: Callable[..., bool], locks: Any, held: Any = None
 ) -> bool:
     now = self.stat(keys.blob(name, digest))
     if now is None or not still(now):

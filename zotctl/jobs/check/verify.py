@@ -393,13 +393,14 @@ class _LayoutCheck(_ContentCheck):
         if finding.digest is None or finding.kind not in ("size_mismatch", "missing_blob", "missing_manifest"):
             return finding
         digest = check_digest(finding.digest)
-        now = self._check.info(digest)
         if finding.kind == "size_mismatch":
+            now = self._check.info(digest)
             return finding if now is not None and now.size == self._check.present.get(digest) else None
         if self._root.maintenance.is_trashed(self._name, digest):
             self._run.item(action="note", repository=self._name, digest=digest,
                            reason="needed and in the trash: it comes back when a registry is asked for it")  # fmt: skip
             return None
+        now = self._check.info(digest)  # after the look into the trash, out of which it may just have come
         if now is None:
             return finding
         what = _LINK if now.is_link else "no regular file"

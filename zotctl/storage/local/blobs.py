@@ -131,9 +131,9 @@ class LocalBlobs(Blobs):
         try:
             info = self._context.driver.stat(key)
         except NotFound:
-            if not self._trash.restore(name, digest, fresh=fresh):
+            if (again := self._found_again(name, digest, fresh=fresh)) is None:
                 raise
-            info = self._context.driver.stat(key)
+            info = self._context.driver.stat(again)
         return self._sound(digest, info)
 
     def open(self, name: str, digest: Digest) -> Reader:
@@ -142,10 +142,10 @@ class LocalBlobs(Blobs):
         try:
             reader = self._context.driver.open(key)
         except NotFound:
-            if not self._trash.restore(name, digest):
+            if (again := self._found_again(name, digest)) is None:
                 self._sound(digest, self._context.driver.stat(key))  # a link, a directory: there, and damaged
                 raise
-            reader = self._context.driver.open(key)
+            reader = self._context.driver.open(again)
         try:
             if not reader.size or self._damaged.any_known():
                 self._sound(digest, reader.info())
@@ -153,6 +153,16 @@ class LocalBlobs(Blobs):
             reader.close()
             raise
         return reader
+
+    def _found_again(self, name: str, digest: Digest, *, fresh: bool = False) -> str | None:
+        """Where a blob is to be read that was not in its place. None: there is none.
+
+        Where nothing may be written, what was just being put there is read in the trash.
+        """
+        if self._trash.restore(name, digest, fresh=fresh):
+            return keys.blob(name, digest)
+        kept = keys.trashed(keys.REPLACED_RUN, name, digest)
+        return kept if not self._context.driver.capabilities.local and self._context.stat(kept) is not None else None
 
     def still_has(self, name: str, digest: Digest, size: int) -> bool:
         """One `stat`, since nothing is remembered. Raises NotFound, Damaged."""
@@ -170,7 +180,7 @@ class LocalBlobs(Blobs):
             raise Damaged(f"{digest} is damaged here; push it again to heal it")
         return info
 
-    # -- publishing: no lock, `link` never replaces ----------------------------------------------
+    # -- publishing: no lock but to heal, `link` never replaces ----------------------------------
 
     def publish(
         self, name: str, digest: Digest, staged: str, held: Held | None = None, *, manifest: bool = False
@@ -183,7 +193,7 @@ class LocalBlobs(Blobs):
         if self._context.stat(keys.layout(name)) is None:
             make_layout(self._context, name, digest.algorithm, held)
         flush = manifest or held is not None or self._context.commit
-        while not (self._publish_once(name, digest, staged, flush) and self._flush_names(name, digest, staged)):
+        while not (self._publish_once(name, digest, staged, held, flush) and self._flush_names(name, digest, staged)):
             make_layout(self._context, name, digest.algorithm, held)  # a collector may have removed an empty one
         if held is None:
             self.healing.heal_waiting()
@@ -235,7 +245,7 @@ class LocalBlobs(Blobs):
                 self._damaged.mark(digest, keys.blob(name, digest), held)
         return right
 
-    def _publish_once(self, name: str, digest: Digest, staged: str, flush: bool) -> bool:
+    def _publish_once(self, name: str, digest: Digest, staged: str, held: Held | None, flush: bool) -> bool:
         """One round. False: another process came between; begin again at stat(blob).
 
         `flush`: flush the file that gets or has the name. The staged file is flushed already, but one that is there, or
@@ -243,7 +253,7 @@ class LocalBlobs(Blobs):
         """
         blob = keys.blob(name, digest)
         if (there := self._context.stat(blob)) is not None:
-            return self._keep_or_heal(name, digest, staged, there, flush)
+            return self._keep_or_heal(name, digest, staged, there, held, flush)
         with self._pool.look(digest, staged) as pooled:
             try:
                 if self._pool.link(digest, pooled, blob, flush=flush):
@@ -262,7 +272,9 @@ class LocalBlobs(Blobs):
                 self.healing.heal_later(digest, staged)
         return True
 
-    def _keep_or_heal(self, name: str, digest: Digest, staged: str, there: Info, flush: bool) -> bool:
+    def _keep_or_heal(
+        self, name: str, digest: Digest, staged: str, there: Info, held: Held | None, flush: bool
+    ) -> bool:
         blob = keys.blob(name, digest)
         if not there.is_file:
             self._damaged.move_aside(digest, blob, HeldFile.unopened(there))
@@ -272,29 +284,27 @@ class LocalBlobs(Blobs):
         except NotFound:
             return False
         with reader:
-            held = HeldFile(reader)
-            good = not self._damaged.has(digest, held.info) and self._context.same_bytes(reader, staged)
+            found = HeldFile(reader)
+            good = not self._damaged.has(digest, found.info) and self._context.same_bytes(reader, staged)
             if not good:
                 self._context.driver.stat(staged)  # raises if the staged file is gone: then the other may well be good
-                return self._heal(name, digest, staged, held)
+                return self._heal(name, digest, staged, found, held)
             try:
                 if flush:
                     self._context.durable.flush(blob)
             except NotFound:
                 return False
-            return held.is_at(self._context.stat(blob))  # else the name leads elsewhere by now
+            return found.is_at(self._context.stat(blob))  # else the name leads elsewhere by now
 
-    def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile) -> bool:
+    def _heal(self, name: str, digest: Digest, staged: str, damaged: HeldFile, held: Held | None) -> bool:
         """Replace a damaged file by the staged one. The damaged inode stays known, and the pool and the other
         repositories that share it get good bytes. False: another process was faster."""
-        blob = keys.blob(name, digest)
-        if not self._damaged.mark(digest, blob, damaged):
+        if not self._damaged.mark(digest, keys.blob(name, digest), damaged):
             return False
         with self._pool.look(digest, staged) as pooled:
             self._pool.offer(digest, staged, pooled)
         self.healing.heal_later(digest, staged)
-        self._context.durable.replace(self._context.durable.flush(staged), blob)
-        return True
+        return self._context.replace_blob(name, digest, staged, damaged.is_at, self._context.locks, held)
 
     def mount(self, source: str, name: str, digest: Digest) -> bool:
         """Give a blob of one repository to another by one link, without a lock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,9 +15,9 @@ from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Driver, Entry, Generation, Info, Reader, scan_or_empty
 from zotctl.storage.file_identity import HeldFile, same_file
-from zotctl.storage.local.durable import Durable
+from zotctl.storage.local.durable import Durable, Flushed
 from zotctl.storage.local.storage_clock import StorageClock
-from zotctl.storage.locks import Locks
+from zotctl.storage.locks import Held, Locks
 from zotctl.storage.turns import Turn, at_once
 
 T = TypeVar("T")
@@ -127,11 +127,7 @@ class LocalContext:
             with self.driver.create(temp) as writer:
                 writer.write(list(parts))
                 writer.sync()
-            try:
-                self.driver.rename(temp, key)
-            except NotFound:
-                self.make_dirs(keys.parent(key))
-                self.driver.rename(temp, key)
+            self._rename_into(temp, key)
         finally:
             self.discard(temp)
 
@@ -232,35 +228,50 @@ class LocalContext:
         finally:
             self.discard(temp)
 
-    def replace_blob(self, name: str, digest: Digest, temp: str, still: Callable[[Info], bool], locks: Locks) -> bool:
-        """Rename `temp` over a blob, if the blob is a file for which `still` returns true. LP: the rename.
+    def replace_blob(
+        self,
+        name: str,
+        digest: Digest,
+        temp: str,
+        still: Callable[[Info], bool],
+        locks: Locks,
+        held: Held | None = None,
+    ) -> bool:
+        """Rename `temp` over a blob, if the blob is a file for which `still` returns true. LP: the rename. `held`: the
+        lock of the repository, if the caller has it.
 
         Without that look under the lock, a blob that was deleted meanwhile would come back (I7). False: nothing was
         done.
         """
         blob, new = keys.blob(name, digest), self.durable.flush(temp)
-        with locks.hold(name):
+        with nullcontext() if held is not None else locks.hold(name):
             now = self.stat(blob)
             if now is None or not now.is_file or not still(now):
                 return False
-            with self._in_trash(name, digest, temp):
+            if self.driver.capabilities.local:
                 self.durable.replace(new, blob)
+            else:
+                self._replace_by_trash(name, digest, new)
         return True
 
-    @contextmanager
-    def _in_trash(self, name: str, digest: Digest, new: str) -> Iterator[None]:
-        """On a network, what replaces a blob lies in the trash, too, while the block runs: an NFS client replaces a
-        file that is open on its host by two requests, and may die between them. Then a request for it brings it back.
-        """
-        if self.driver.capabilities.local:
-            yield
-            return
+    def _replace_by_trash(self, name: str, digest: Digest, new: Flushed) -> None:
+        """An NFS client replaces a file that is open on its host by two requests, and may die between them. So what
+        replaces a blob goes by way of the trash, from which a request brings it back."""
         kept = keys.trashed(keys.REPLACED_RUN, name, digest)
-        self.discard(kept)  # of a process that died
-        with suppress(CannotLink):
-            self.link_into(new, kept)
-        yield
-        self.discard(kept)
+        try:
+            self._rename_into(new.key, kept)
+        except CannotLink:  # the trash itself is another mount
+            return self.durable.replace(new, keys.blob(name, digest))
+        self.durable.replace(new._replace(key=kept), keys.blob(name, digest))
+        self.discard(kept)  # it is left where a request came between: of two names of one inode both stay
+
+    def _rename_into(self, source: str, target: str) -> None:
+        """Rename into a directory that may have to be made. Raises NotFound: the source is gone."""
+        try:
+            self.driver.rename(source, target)
+        except NotFound:
+            self.make_dirs(keys.parent(target))
+            self.driver.rename(source, target)
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:

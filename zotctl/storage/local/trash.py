@@ -59,7 +59,10 @@ class Trash:
 
     def restore(self, name: str, digest: Digest, *, fresh: bool = False) -> bool:
         """Link trashed content back into its place. True: it is there now. Needs no lock."""
-        return any(self.restore_from(run, name, digest) for run in self.runs(fresh=fresh))
+        if any(self.restore_from(run, name, digest) for run in self.runs(fresh=fresh)):
+            return True
+        info = self._context.stat(keys.blob(name, digest))  # it may have come back between the caller's look and ours
+        return info is not None and info.is_file
 
     def restore_from(self, run: str, name: str, digest: Digest) -> bool:
         """Restore from one run, unless the repository is a link or on another mount: a read writes nothing there (I9),
