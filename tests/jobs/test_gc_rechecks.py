@@ -583,13 +583,18 @@ class TestHistory:
         assert self.size(place) < before / 2
         assert after.tagged == {tag: past.tagged[tag] for tag in ("v1", "multi")}
 
-    def test_it_does_so_under_the_lock(self, place: Place) -> None:
+    def test_it_looks_at_what_is_there_under_the_lock_and_keeps_nobody_waiting(self, place: Place) -> None:
+        """After it has read the history: each event of that is of a commit that is done."""
         driver = Recorder(place.driver)
         place.collect(place.open(driver))
-        lines = driver.lines()
-        moved = next(at for at, line in enumerate(lines) if line.endswith(f"-> {keys.history('a')}"))
-        taken = [line for line in lines[:moved] if line.startswith((f"lock {keys.LOCK}", f"release {keys.LOCK}"))]
-        assert taken and taken[-1].startswith("lock")
+        lines, key = driver.lines(), keys.history("a")
+        moved = next(at for at, line in enumerate(lines) if line.endswith(f"-> {key}"))
+        read = max(at for at, line in enumerate(lines[:moved]) if line.startswith(f"open {key}"))
+        since = lines[read:moved]
+        taken = next(at for at, line in enumerate(since) if line.startswith(f"lock {keys.LOCK}"))
+        released = since.index(f"release {keys.LOCK}")
+        assert any(keys.index("a") in line for line in since[taken:released]), since
+        assert not [line for line in since[taken:released] if key in line], since
 
     def test_i6_nothing_is_forgotten_while_rows_of_another_tool_are_owed(
         self, place: Place, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ from zotctl.jobs.restore import restore
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
 from zotctl.storage.history import REMEMBERED_EVENTS
+from zotctl.storage.local.history import Here
 
 
 @pytest.fixture(params=KINDS)
@@ -93,6 +94,6 @@ def test_a_compaction_leaves_the_latest_changes(place: Place) -> None:
     else:
         for _ in range(4_000):
             past.note(NAME, "pull", str(gone))
-        past.compact(NAME, set(), set())  # type: ignore[attr-defined]
+        past.compact(NAME, lambda: Here(set(), set()))  # type: ignore[attr-defined]
     kept = [event for event in past.events(NAME) if event["a"] != "pull"]
     assert len(kept) == REMEMBERED_EVENTS and kept[-1]["d"] == digest_of(f"{REMEMBERED_EVENTS + 99}".encode())

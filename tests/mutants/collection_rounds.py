@@ -82,11 +82,27 @@ MUTANTS = [
         "compacted-without-lock",
         kinds.LOCKS,
         "I6",
-        "the history is compacted under the lock",
+        "of the history, what is there now is asked for under the lock",
         "jobs/local/gc.py",
-        ("            with self._local.context.locks.hold(self._name), suppress(NotFound):\n                marks"),
-        ("            with suppress(NotFound):\n                marks"),
-        RECHECKS + "TestHistory::test_it_does_so_under_the_lock",
+        "        with self._local.context.locks.hold(self._name):\n            marks = self._marker.now()",
+        "        if True:\n            marks = self._marker.now()",
+        RECHECKS + "TestHistory::test_it_looks_at_what_is_there_under_the_lock_and_keeps_nobody_waiting",
+    ),
+    Mutant(
+        "compacted-by-what-was-there-before",
+        kinds.LOCKS,
+        "I6",
+        "and after the history was read, for a commit that is under way has noted what it is about to do",
+        "storage/local/history.py",
+        (
+            "            size = old.info().size\n            events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))\n"
+            "            if (found := here()) is None:\n                return\n"
+        ),
+        (
+            "            if (found := here()) is None:\n                return\n"
+            "            size = old.info().size\n            events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))\n"
+        ),
+        "tests/storage/test_history.py::test_a_push_that_is_noted_while_what_is_there_is_asked_for_stays[memory]",
     ),
     Mutant(
         "compacted-despite-faults",
@@ -94,8 +110,8 @@ MUTANTS = [
         "I5",
         "nothing is forgotten where something is unknown",
         "jobs/local/gc.py",
-        "if not (marks.faults or self._local.indexes.unmerged(self._name)):",
-        "if not self._local.indexes.unmerged(self._name):",
+        "if marks.faults or self._local.indexes.unmerged(self._name):",
+        "if self._local.indexes.unmerged(self._name):",
         RECHECKS + "TestHistory::test_i5_nor_where_something_is_unknown",
     ),
     Mutant(
@@ -104,8 +120,8 @@ MUTANTS = [
         "I6",
         "nor while rows of another tool are not merged yet",
         "jobs/local/gc.py",
-        "if not (marks.faults or self._local.indexes.unmerged(self._name)):",
-        "if not marks.faults:",
+        "if marks.faults or self._local.indexes.unmerged(self._name):",
+        "if marks.faults:",
         RECHECKS + "TestHistory::test_i6_nothing_is_forgotten_while_rows_of_another_tool_are_owed",
     ),
     Mutant(
@@ -114,8 +130,8 @@ MUTANTS = [
         "I4",
         "the pushes of tags are remembered",
         "jobs/local/gc.py",
-        "marks.reachable, set(marks.index.tags()))",
-        "marks.reachable, set())",
+        "Here(marks.reachable, set(marks.index.tags()))",
+        "Here(marks.reachable, set())",
         RECHECKS + "TestHistory::test_it_keeps_what_is_there_with_its_tags",
     ),
     Mutant(
@@ -124,8 +140,8 @@ MUTANTS = [
         "I6",
         "so is what has no row, and is reachable",
         "jobs/local/gc.py",
-        "history.compact(self._name, marks.reachable, set",
-        "history.compact(self._name, set(marks.index.digests), set",
+        "Here(marks.reachable, set",
+        "Here(set(marks.index.digests), set",
         RECHECKS + "TestHistory::test_it_keeps_what_is_there_with_its_tags",
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Buffer, Driver, Writer, read
 from zotctl.storage.history import Timeline, condensed, events_of
 from zotctl.storage.local.driver import LocalDriver
-from zotctl.storage.local.history import LocalHistory
+from zotctl.storage.local.history import Here, LocalHistory
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.protocol import WouldBlock
 
@@ -44,6 +44,11 @@ def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
 
 def history_over(driver: Driver, clock: Hand | None = None) -> LocalHistory:
     return local_of(root_over(driver, clock or Hand())).history
+
+
+def here(alive: Container[str], tags: Container[str]) -> Callable[[], Here]:
+    """What a collector finds."""
+    return lambda: Here(alive, tags)
 
 
 def fill(history: LocalHistory, count: int = 50) -> None:
@@ -73,7 +78,7 @@ def test_it_remembers_when_a_manifest_lost_its_tag(driver: Driver) -> None:
     clock.at += 1000
     history.note("app", "delete", B)
     fill(history)
-    history.compact("app", {A}, set())
+    history.compact("app", here({A}, set()))
     past = history.timeline("app")
     assert past.pushed[A] == lost
     assert past.here >= {A} and history.size("app") < 500
@@ -91,7 +96,7 @@ def test_it_remembers_pulls_and_notes(driver: Driver) -> None:
     history.note("app", "note", A)
     history.note("app", "push", B, {"v1": None, "gone": None})
     before = history.timeline("app")
-    history.compact("app", {A, B}, {"v1"})
+    history.compact("app", here({A, B}, {"v1"}))
     assert len(events_of(read(driver, KEY, 1 << 20))) == 3
     past = history.timeline("app")
     assert (past.noted, past.pulled, past.pushed, past.here) == ({A: noted}, before.pulled, before.pushed, before.here)
@@ -151,7 +156,7 @@ def test_what_is_written_meanwhile_is_kept(driver: Driver) -> None:
         history = history_over(faulty)
         faulty.calls.clear()
         faulty.at = step
-        history.compact("app", {str(number) for number in range(step + 1)}, set())
+        history.compact("app", here({str(number) for number in range(step + 1)}, set()))
         done = len(faulty.calls) < step
         step += not done
     assert step > 6
@@ -164,7 +169,7 @@ def pulled_beside_a_compaction(driver: MemoryDriver, step: int) -> set[str]:
     history = history_over(beside)
     beside.calls.clear()
     beside.at = step
-    history.compact("app", {A}, set())
+    history.compact("app", here({A}, set()))
     assert len(beside.calls) >= step
     return set(history_over(driver).timeline("app").pulled)
 
@@ -207,10 +212,49 @@ def test_who_has_it_open_writes_into_the_new_one(driver: Driver) -> None:
     opened, collector = Opened(driver), history_over(driver)
     history = history_over(opened)
     fill(history)
-    opened.act = lambda: collector.compact("app", {A}, set())
+    opened.act = lambda: collector.compact("app", here({A}, set()))
     history.note("app", "untag", A, {"v1": A})
     assert collector.timeline("app").pushed.keys() == {A}
     assert collector.size("app") < 500
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_of_two_that_make_it_shorter_one_gives_way(driver: Driver) -> None:
+    """The other had the file open when it was replaced."""
+    opened, other = Opened(driver), history_over(driver)
+    history = history_over(opened)
+    fill(history)
+
+    def act() -> None:
+        other.compact("app", here({A}, set()))
+        other.note("app", "push", B, {"v2": None})
+
+    opened.act = act
+    history.compact("app", here({A}, set()))
+    assert history.timeline("app").here == {B} and history.size("app") < 500
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_a_push_that_is_noted_while_what_is_there_is_asked_for_stays(driver: Driver) -> None:
+    """It is not there yet, and no older event is: whoever tells holds the lock under which it was done."""
+    history = history_over(driver)
+    fill(history)
+
+    def found() -> Here:
+        history.note("app", "push", B, {"v2": None})
+        return Here({A}, set())
+
+    history.compact("app", found)
+    assert history.timeline("app").here == {B} and history.size("app") < 500
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_where_that_is_not_known_nothing_is_forgotten(driver: Driver) -> None:
+    history = history_over(driver)
+    fill(history)
+    before = history.size("app")
+    history.compact("app", lambda: None)
+    assert history.size("app") == before
 
 
 @pytest.mark.usefixtures("only_needed")
@@ -225,7 +269,7 @@ def test_without_locks_it_is_written_once_more() -> None:
 
     history, collector = history_over(Writing(driver)), history_over(driver)
     fill(history)
-    acts.append(lambda: collector.compact("app", {A}, set()))
+    acts.append(lambda: collector.compact("app", here({A}, set())))
     history.note("app", "untag", A, {"v1": A})
     assert collector.timeline("app").pushed.keys() == {A} and acts == []
 
@@ -243,7 +287,7 @@ def test_it_is_flushed_before_it_takes_the_place_of_the_old_one(driver: Driver) 
     history = history_over(Watched(driver))
     fill(history)
     steps.clear()
-    history.compact("app", set(), set())
+    history.compact("app", here(set(), set()))
     assert steps == ["write", "sync", "rename", "rename"]
 
 
@@ -266,7 +310,7 @@ def test_killed_anywhere_it_is_the_old_one_or_the_new_one(step: int) -> None:
     faulty = history_over(driver)
     faulty._context.driver = Dying(driver)
     with pytest.raises(Crash):
-        faulty.compact("app", {A}, {"v1"})
+        faulty.compact("app", here({A}, {"v1"}))
         raise Crash  # fewer steps than that
     after = history.timeline("app")
     assert after == before or after.pushed.keys() == {A}
@@ -307,7 +351,7 @@ def test_killed_anywhere_it_loses_no_pull(pull: int, death: int) -> None:
     faulty = history_over(driver)
     faulty._context.driver = Dying(driver)
     with suppress(Crash):
-        faulty.compact("app", {A, B}, {"v1"})
+        faulty.compact("app", here({A, B}, {"v1"}))
     note(B)
     assert history_over(driver).timeline("app").pulled.keys() == set(noted) >= {B}
 
@@ -325,7 +369,7 @@ def test_i4_it_is_read_and_written_while_no_file_has_its_name(driver: Driver) ->
         other.note("app", "pull", A)
 
     with suppress(NotFound):
-        history_over(ByTwoRequests(driver, between)).compact("app", {A}, set())
+        history_over(ByTwoRequests(driver, between)).compact("app", here({A}, set()))
     past = other.timeline("app")
     assert past.pushed.keys() == past.pulled.keys() == {A}
     assert [entry.name for entry in driver.scan(keys.HISTORY)] == [keys.name_key("app")]
@@ -341,7 +385,7 @@ def test_i4_killed_while_no_file_has_its_name_it_is_the_new_one(driver: Driver) 
         raise Crash
 
     with pytest.raises(Crash):
-        history_over(ByTwoRequests(driver, die)).compact("app", {A}, set())
+        history_over(ByTwoRequests(driver, die)).compact("app", here({A}, set()))
     assert other.timeline("app").pushed.keys() == {A}
     other.note("app", "pull", A)
     past = other.timeline("app")
@@ -398,7 +442,7 @@ def test_where_little_would_be_forgotten_nothing_is_written(driver: Driver) -> N
     history = history_over(driver)
     fill(history, 10)
     before = driver.stat(KEY)
-    history.compact("app", {f"sha256:{number:064}" for number in range(8)}, {"v1"})
+    history.compact("app", here({f"sha256:{number:064}" for number in range(8)}, {"v1"}))
     assert driver.stat(KEY).generation == before.generation
 
 
@@ -448,7 +492,7 @@ def test_what_was_elsewhere_was_then_and_never_later_than_it_was_written_down(dr
     for _ in range(2):
         past = history.timeline("app")
         assert (past.pulled[A], past.tagged["mine"]) == (now - 50, now)
-        history.compact("app", {A}, {"mine"})
+        history.compact("app", here({A}, {"mine"}))
 
 
 def test_a_line_that_says_later_than_it_was_written_is_of_then(driver: Driver) -> None:
@@ -490,5 +534,5 @@ def test_a_compaction_keeps_what_only_a_later_version_knows(driver: Driver) -> N
     history = history_over(driver)
     history.note("app", "sealed", A)
     fill(history)
-    history.compact("app", {A}, set())
+    history.compact("app", here({A}, set()))
     assert [event["a"] for event in events_of(read(driver, KEY, 1 << 20))] == ["sealed"]

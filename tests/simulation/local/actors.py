@@ -37,6 +37,7 @@ from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import parse_digest
 from zotctl.storage import keys
+from zotctl.storage.local.history import Here
 from zotctl.storage.local.protocol import local_of
 
 AWAY = (Busy, LayoutInvalid, NameUnknown, NotYetReadable)
@@ -157,9 +158,14 @@ def compacter(repo: str) -> Script:
 
     def work(run: Run) -> None:
         local = local_of(run.roots[0])
-        with local.context.locks.hold(repo), suppress(NotFound):
-            marks = ReachableBlobs(run.roots[0], repo).now()
-            local.history.compact(repo, marks.reachable, set(marks.index.tags()), recent=0)
+
+        def here() -> Here:
+            with local.context.locks.hold(repo):
+                marks = ReachableBlobs(run.roots[0], repo).now()
+            return Here(marks.reachable, set(marks.index.tags()))
+
+        with suppress(NotFound):
+            local.history.compact(repo, here, recent=0)
 
     return lambda client: client.job("compact", "compact", work)
 

@@ -25,7 +25,7 @@ from zotctl.storage.local import index_file
 from zotctl.storage.local.blobs import Copy, Pool, PoolEntry
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.damage import DamagedFiles
-from zotctl.storage.local.history import LocalHistory
+from zotctl.storage.local.history import Here, LocalHistory
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.protocol import LocalProtocol, LocalTransaction
 from zotctl.storage.local.trash import Trash
@@ -196,12 +196,12 @@ def _appended_unseen(self: LocalHistory, name: str, lines: bytes, *, wait: bool 
 
 
 def _compacted_without_a_last_look(
-    self: LocalHistory, name: str, alive: set[str], tags: set[str], recent: int
+    self: LocalHistory, name: str, here: Callable[[], Here | None], recent: int
 ) -> None:  # fmt: skip
     key = keys.history(name)
     with self._context.driver.open(key) as old:
         body = old.read_at(0, old.info().size)
-        kept = history.lines_of(history.condensed(history.events_of(body), alive, tags))
+        kept = history.lines_of(history.condensed(history.events_of(body), *(here() or ((), ()))))
         if 2 * len(kept) <= len(body):
             self._context.replace(key, [kept])
 

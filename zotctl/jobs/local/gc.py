@@ -26,6 +26,7 @@ from zotctl.oci.digest import ALGORITHMS, Digest, check_digest, digest_named, pa
 from zotctl.storage import keys
 from zotctl.storage.digests import DigestMap, DigestTable
 from zotctl.storage.driver import Info, digests_in, scan_or_empty
+from zotctl.storage.local.history import Here
 from zotctl.storage.local.protocol import LocalProtocol, local_of
 from zotctl.storage.local.trash import Folder
 from zotctl.storage.locks import Held
@@ -230,11 +231,16 @@ class Collection:
         remove_empty(self._root, self._name, self._options.delay, self._ages)
         remove_index_temps(self._root, self._name, self._options.delay, self._ages)
         if self._local.history.size(self._name) > COMPACT_ABOVE_BYTES:
-            with self._local.context.locks.hold(self._name), suppress(NotFound):
-                marks = self._marker.now()
-                # Else what is not known would be forgotten, or what was removed since another tool wrote its rows.
-                if not (marks.faults or self._local.indexes.unmerged(self._name)):
-                    self._local.history.compact(self._name, marks.reachable, set(marks.index.tags()))
+            with suppress(NotFound):
+                self._local.history.compact(self._name, self._here)
+
+    def _here(self) -> Here | None:
+        """None: what is not known would be forgotten, or what was removed since another tool wrote its rows."""
+        with self._local.context.locks.hold(self._name):
+            marks = self._marker.now()
+            if marks.faults or self._local.indexes.unmerged(self._name):
+                return None
+            return Here(marks.reachable, set(marks.index.tags()))
 
 
 def remove_empty(root: Root, name: str, delay: float, ages: Ages) -> None:

@@ -4,8 +4,9 @@ per repository (`storage.history`).
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from contextlib import suppress
+from typing import NamedTuple
 
 from zotctl.errors import NotFound, StorageError
 from zotctl.storage import keys
@@ -38,6 +39,14 @@ the repository's lock."""
 FROZEN_FILES = 1000
 NAMING_BYTES = 64 << 10
 """Bytes at the end of a file in which its last event is looked for."""
+
+
+class Here(NamedTuple):
+    """What is in a repository at one moment, as far as its history is about it."""
+
+    alive: Container[str]
+    """The digests that its index.json leads to."""
+    tags: Container[str]
 
 
 class LocalHistory:
@@ -172,17 +181,21 @@ class LocalHistory:
         self._context.make_dirs(keys.HISTORY)
         return driver.append(key)
 
-    def compact(self, name: str, alive: Container[str], tags: Container[str], recent: int | None = None) -> None:
+    def compact(self, name: str, here: Callable[[], Here | None], recent: int | None = None) -> None:
         """Drop events about manifests and tags that are gone, if these are half of the file, but none of the latest
-        changes: `recent`, or `REMEMBERED_EVENTS`. Called under the
-        repository's lock, for which pulls don't wait. What they write meanwhile is in the new file before that has the
-        name, for they wait for a lock of the file itself (`_append`), from the last look at the old one to the rename.
+        changes: `recent`, or `REMEMBERED_EVENTS`. `here` is asked when the file was read, and has to hold the
+        repository's lock for that: a commit notes what it does before it does it. None: that is not known, so all
+        stays. What is written meanwhile is in the new file before that has the name, for whoever writes waits for a
+        lock of the file itself (`_append`), from the last look at the old one to the rename. Raises NotFound.
         """
         key, recent = keys.history(name), REMEMBERED_EVENTS if recent is None else recent
         with self._context.driver.open(key) as old:
             size = old.info().size
             events = events_of(_read(old, max(0, size - LARGEST_HISTORY_BYTES), size))
-            kept = lines_of(condensed(believed(events, self._context.storage_clock.now())[0], alive, tags, recent))
+            if (found := here()) is None:
+                return
+            known = believed(events, self._context.storage_clock.now())[0]
+            kept = lines_of(condensed(known, found.alive, found.tags, recent))
             if 2 * len(kept) > size:
                 return
             if (end := self._swap(key, old, kept, size)) and (late := _read(old, end, old.info().size)):
@@ -198,7 +211,8 @@ class LocalHistory:
                 new.sync()
                 with self._open(key) as writer:
                     free = self._lock(key, writer, True) or not driver.capabilities.locks
-                    if not free or not same_file(writer.info(), old.info()):
+                    # Who has shared the file by links, or another collector, may have replaced it meanwhile.
+                    if not free or not same_file(old.info(), self._context.stat(key)):
                         return 0
                     if late := _read(old, size, old.info().size):
                         new.write([b"\n", late])
