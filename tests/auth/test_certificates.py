@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from zotctl.auth.certificates import name_in
-from zotctl.config import CertificateConfig
+from zotctl.auth.logins import Logins
+from zotctl.config import AuthConfig, CertificateConfig, HttpConfig, TlsConfig
+from zotctl.errors import Unauthorized
 
 CERTIFICATE: dict[str, Any] = {
     "subject": (
@@ -47,6 +49,16 @@ def test_the_first_attribute_that_is_there(config: CertificateConfig, name: str 
 def test_a_certificate_without_names() -> None:
     for attribute in ("CommonName", "Subject", "Email", "URI", "DNSName"):
         assert name_in({}, CertificateConfig((attribute,))) is None
+
+
+def test_a_certificate_that_names_nobody_is_a_wrong_login() -> None:
+    """Its owner meant to log in, and is told why that fails; who has none may be anonymous."""
+    tls = TlsConfig("cert.pem", "key.pem", client_ca="ca.pem")
+    logins = Logins(HttpConfig(tls=tls, auth=AuthConfig(mtls=CertificateConfig(("Email",), email_san_index=1))))
+    for absent in (None, {}):
+        assert logins.identify("", absent, "") == logins.anonymous
+    with pytest.raises(Unauthorized, match="names no user"):
+        logins.identify("", CERTIFICATE, "")
 
 
 def test_an_attribute_without_a_short_name_makes_no_subject() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from tests import images
 from tests.http.test_http_service import asked
 from tests.stores import push_blob, push_image, store_over
 from zotctl.config import HttpConfig, RateLimit
+from zotctl.errors import StorageError
 from zotctl.http import repeats
 from zotctl.http.answer import JOINED_BYTES
 from zotctl.http.ratelimit import SharedRates
@@ -157,6 +159,22 @@ def test_an_index_that_a_tool_may_write_again_within_the_tick(place: Place) -> N
     file.write_bytes(file.read_bytes())
     sighting = place.store.repository("app").sighting(IMAGE.digest, len(IMAGE.manifest), is_manifest=True)
     assert sighting is not None and not sighting.holds()
+
+
+def test_a_look_that_fails_costs_no_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is there already; it is only not kept."""
+    looked, answers = count(), []
+
+    def fails(*_: object) -> None:
+        next(looked)
+        raise StorageError("the root is away")
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answers.extend([(await client.request(*way)).status_code for way in WAYS * 4])
+
+    monkeypatch.setattr(place.protocol, "sighting", fails)
+    asked(cast(Any, place.store), ask)
+    assert answers == [200] * len(answers) and next(looked) > 0
 
 
 def test_behind_a_network_nothing_is_looked_at(place: Place) -> None:

@@ -280,6 +280,14 @@ MUTANTS = [
     ),
     # -- ways to log in
     _access(
+        "nameless-certificate-is-anonymous",
+        "a certificate that names nobody is a wrong login, and not none",
+        "auth/logins.py",
+        "            if name is None:\n                raise Unauthorized(",
+        "            if name is None:\n                return self.anonymous\n                raise Unauthorized(",
+        "tests/auth/test_certificates.py::test_a_certificate_that_names_nobody_is_a_wrong_login",
+    ),
+    _access(
         "two-users-of-a-proxy",
         "a header that names two users names none",
         "auth/logins.py",

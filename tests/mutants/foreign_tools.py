@@ -23,6 +23,21 @@ MUTANTS = [
         TICK + "test_i4_a_push_loses_no_write_that_came_after_a_read[0.004]",
     ),
     Mutant(
+        "no-damage-by-a-list-of-before",
+        kinds.FOREIGN,
+        "I2",
+        "that nothing is damaged is not remembered by a list from before each mark left another time",
+        "storage/local/damage.py",
+        """        settled = self._settling.settled(folder, self._context.clock)
+        if not self._context.driver.scan(keys.DAMAGED):
+            self._nothing = settled
+""",
+        """        if not self._context.driver.scan(keys.DAMAGED):
+            self._nothing = self._settling.settled(folder, self._context.clock)
+""",
+        TICK + "test_a_mark_of_damage_that_comes_while_they_are_listed_is_known",
+    ),
+    Mutant(
         "tick-rendered",
         kinds.FOREIGN,
         "I4",

@@ -262,6 +262,15 @@ MUTANTS = [
         REPEATS + "test_what_is_lost_is_not_given_again[gone-GET /v2/app/manifests/v1]",
     ),
     _wire(
+        "repeated-or-not-at-all",
+        "I13",
+        "an answer that can't be kept is given all the same",
+        "repeats.py",
+        "            except ZotctlError:\n                return answer",
+        "            except ZotctlError:\n                raise",
+        REPEATS + "test_a_look_that_fails_costs_no_answer",
+    ),
+    _wire(
         "repeated-for-ever",
         "I5",
         "a pull that is answered from memory is noted for retention all the same",

@@ -15,7 +15,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import NotYetReadable
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Writer
+from zotctl.storage.driver import Entry, Writer
 from zotctl.storage.local.protocol import local_of
 
 ONE, OTHER = images.image("1"), images.image("2")
@@ -200,4 +200,27 @@ def test_a_mark_of_damage_of_the_same_second_is_known(of_seconds: Place) -> None
         assert not local.damaged.has(digest, info)
         of_seconds.clock.at += 0.3
     local.context.link_into(keys.blob("a", digest), f"{keys.damaged_links(digest)}/1")
+    assert local.damaged.has(digest, of_seconds.driver.stat(keys.blob("a", digest)))
+
+
+def test_a_mark_of_damage_that_comes_while_they_are_listed_is_known(
+    of_seconds: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list takes longer than the second in which the folder changed last."""
+    store = of_seconds.opened()
+    digest = push_blob(store.repository_for_push("a"), b"content")
+    local, marks = local_of(store.roots[0]), [f"{keys.damaged_links(digest)}/1"]
+    local.context.make_dirs(keys.DAMAGED)
+    info = of_seconds.driver.stat(keys.blob("a", digest))
+    assert not local.damaged.has(digest, info)
+
+    def listed(key: str) -> list[Entry]:
+        found = MemoryDriver.scan(of_seconds.driver, key)
+        if key == keys.DAMAGED and marks:
+            local.context.link_into(keys.blob("a", digest), marks.pop())
+            of_seconds.clock.at += 10
+        return found
+
+    monkeypatch.setattr(of_seconds.driver, "scan", listed)
+    assert not local.damaged.has(digest, info)
     assert local.damaged.has(digest, of_seconds.driver.stat(keys.blob("a", digest)))
