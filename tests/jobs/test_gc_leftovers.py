@@ -220,3 +220,21 @@ def test_without_links_there_is_no_pool_to_sweep() -> None:
     place.write(keys.pool(STRAY), b"stray")
     assert place.collect().summary["pool_entries"] == 0
     assert GcOptions(delay=1.0).kept == 1.0
+
+
+def test_an_empty_repository_goes_beside_those_below_it(place: Place) -> None:
+    """Their directories are no files of others."""
+    digest = push_image(place.store, "a/b", "v1")
+    place.store.repository("a").delete_manifest(digest)
+    place.collect(**AT_ONCE)
+    place.collect(**AT_ONCE)
+    assert place.open().repositories() == ["a/b"]
+
+
+def test_a_repository_that_was_just_removed_has_no_history_to_compact(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_gc, "COMPACT_ABOVE_BYTES", 0)
+    place.store.repository("a").delete_manifest(images.image().digest)
+    reports = [place.collect(**AT_ONCE) for _ in range(2)]
+    assert [report.exit_code for report in reports] == [0, 0] and place.open().repositories() == []

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from tests import images
-from tests.faults import FailOn, Faults, Meanwhile, NoSpaceAfter
+from tests.faults import Call, FailOn, Faults, Meanwhile, NoSpaceAfter
 from tests.jobs.collecting import DELAY, Place
 from tests.stores import push_image, push_index
 from zotctl.errors import BlobUnknown, IoFailed, ManifestBlobUnknown, NoSpace, NotFound, ReadOnlyStorage
 from zotctl.jobs.report import Report
 from zotctl.jobs.restore import list_trash, restore
+from zotctl.jobs.retention import Rules
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import Digest, digest_of
 from zotctl.oci.manifest import check_manifest
@@ -86,6 +87,23 @@ def test_what_made_room_for_a_new_index_stays_in_the_trash(place: Place) -> None
     full = FailOn(place.driver, "create", 1, NoSpace("full"), lambda key: key.startswith("a/.index.json"))
     assert place.collect(place.open(full)).summary["dropped"] == 1 and full.left <= 0
     assert place.store.repository("a").blob(STRAY) == 5
+
+
+def test_what_is_unlinked_makes_room_for_a_new_index(place: Place) -> None:
+    """Without a delay, a full disk has room once the blobs are gone that no row needed before either."""
+
+    class Full(Faults):
+        def before(self, call: Call) -> None:
+            if call.method == "create" and call.key.startswith("a/.index.json") and place.lies(STRAY):
+                raise NoSpace("full")
+
+    push_image(place.store, "a", "v1")
+    untagged = push_image(place.store, "a", seed="untagged")
+    place.stray()
+    place.wait(2)
+    report = place.collect(place.open(Full(place.driver)), delay=0.0, rules=Rules(delay=0.0))
+    assert report.exit_code == 0 and not place.lies(STRAY)
+    assert untagged not in place.open().repository("a").index()
 
 
 def test_every_run_is_looked_into(place: Place) -> None:

@@ -325,4 +325,14 @@ MUTANTS = [
         '    """A conditional write found another object than expected."""\n\n    status = 409\n',
         CONTENT + "test_not_for_ever",
     ),
+    Mutant(
+        "redirect-to-what-is-marked-fails",
+        kinds.ANSWERS,
+        "I2",
+        "what is marked answers 404 where clients are sent elsewhere, too",
+        "storage/repository.py",
+        "            found = self.root.protocol.blobs.redirect(self.name, digest)\n        except (NotFound, Damaged)",
+        "            found = self.root.protocol.blobs.redirect(self.name, digest)\n        except NotFound",
+        "tests/storage/test_bucket_gone.py::test_no_client_is_sent_to_what_is_marked_or_gone[own-marked]",
+    ),
 ]

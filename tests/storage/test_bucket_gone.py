@@ -215,6 +215,24 @@ def test_no_client_is_sent_to_a_short_object(servers: Servers, monkeypatch: pyte
         servers.other.repository("a").redirect(LAYER)
 
 
+@pytest.mark.parametrize("how", ["marked", "gone"])
+def test_no_client_is_sent_to_what_is_marked_or_gone(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """404, as to a server that sends the bytes itself: so that it is pushed again."""
+    monkeypatch.setattr(blobs_module, "REDIRECT_MIN_BYTES", 1)
+    fresh = servers.server()
+    bucket = bucket_of(root(fresh))
+    bucket.blobs.redirect_lifetime_s = 600
+    if how == "marked":
+        bucket.damaged.mark(LAYER, servers.memory.head(servers.place))
+        bucket.damaged.refresh(now=True)
+    else:
+        servers.memory.delete(servers.place)
+    with pytest.raises(BlobUnknown, match="push it again" if how == "marked" else "no blob"):
+        fresh.repository("a").redirect(LAYER)
+
+
 # -- manifests that are known already ---------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from tests.doubles.objects import MemoryObjects
 from tests.faults import Faults, NoSpaceAfter, Recorder
 from tests.stores import bucket_store, push_blob, push_image, store_over
 from zotctl.errors import (
+    BlobUnknown,
     HeldElsewhere,
     IoFailed,
     LayoutInvalid,
@@ -28,6 +29,7 @@ from zotctl.errors import (
     SizeInvalid,
     Unavailable,
 )
+from zotctl.oci.digest import digest_of
 from zotctl.oci.manifest import check_manifest
 from zotctl.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from zotctl.storage import keys
@@ -37,6 +39,7 @@ from zotctl.storage.bucket.objects import multipart
 from zotctl.storage.bucket.objects.multipart import Parts
 from zotctl.storage.bucket.protocol import bucket_of
 from zotctl.storage.bucket.uploads.buffer import BudgetShare, MemoryBudget
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.local import index_file, reserve
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.protocol import local_of
@@ -240,6 +243,35 @@ def test_i2_what_is_damaged_is_not_mounted(dedupe: bool) -> None:
     bucket_of(store.roots[0]).damaged.refresh(now=True)
     mounted: Any = store.repository_for_push("b").mount_blob(store.repository("a"), digest)
     assert not mounted
+
+
+def test_i2_a_blob_that_was_cut_is_not_mounted() -> None:
+    """Its manifest tells its length, and the other repository has none to tell."""
+    memory = MemoryDriver()
+    store = store_over(memory)
+    push_image(store, "a", "v1")
+    layer = digest_of(images.image().blobs[1])
+    del memory.names[keys.blob("a", layer)].data[-1:]
+    assert not store.repository_for_push("b").mount_blob(store.repository("a"), layer)
+    assert keys.blob("b", layer) not in memory.names
+
+
+@pytest.mark.parametrize("why", ["cut", "marked"])
+def test_what_is_not_served_is_closed(tmp_path: Path, why: str) -> None:
+    """Or each request for it would take one more file of the process."""
+    store = store_over(LocalDriver(str(tmp_path)))
+    push_image(store, "a", "v1")
+    layer = digest_of(images.image().blobs[1])
+    key = keys.blob("a", layer)
+    if why == "cut":
+        os.truncate(tmp_path / key, 1)
+    else:
+        with LocalDriver(str(tmp_path)).open(key) as reader:
+            assert store.roots[0].maintenance.mark("a", layer, HeldFile(reader))
+    with pytest.raises(BlobUnknown):
+        store.repository("a").open_blob(layer)
+    opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert os.path.realpath(tmp_path / key) not in opened
 
 
 def test_whoever_asked_first_for_memory_gets_it_first() -> None:

@@ -13,7 +13,7 @@ from tests.faults import Meanwhile, Recorder
 from tests.jobs.collecting import Place
 from tests.jobs.layouts import blob, store_of
 from tests.stores import drop_rows, push_blob, push_image, push_index, store_over
-from zotctl.errors import ManifestUnknown, Referenced
+from zotctl.errors import IoFailed, ManifestUnknown, Referenced, StorageError, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 
@@ -104,3 +104,62 @@ def test_what_a_deleted_subject_has_listed_is_served_no_more(place: Place) -> No
     place.store.repository("a").delete_manifest(listing)
     with pytest.raises(ManifestUnknown):
         place.store.repository("a").manifest(child)
+
+
+@pytest.mark.parametrize("error", [IoFailed("broken"), Unavailable("later")], ids=lambda error: type(error).__name__)
+def test_the_tags_that_went_are_told_whatever_happens_to_the_bytes(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: StorageError
+) -> None:
+    """They are out of index.json by then; and the client hears that its manifest lies there yet."""
+    told: list[object] = []
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place.store.roots[0].protocol, "delete", fails)
+    with pytest.raises(type(error)):
+        place.store.repository("a").delete_manifest(images.image("other").digest, gone=told.append)
+    assert told == [{"other": images.image("other").digest}] and place.store.repository("a").tags() == []
+
+
+@pytest.mark.parametrize("other", ["whole", "damaged"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_manifest_is_deleted_whatever_becomes_of_its_bytes(place: Place, there: bool, other: str) -> None:
+    """They stay while it isn't known what another needs, and may be gone already."""
+    digest = push_image(place.store, "a", "v1")
+    if other == "damaged":
+        place.driver.names[keys.blob("a", images.image("other").digest)].data[3] ^= 1
+    if not there:
+        place.driver.unlink(keys.blob("a", digest))
+    store = place.open()
+    store.repository("a").delete_manifest(digest)
+    assert store.repository("a").tags() == ["other"]
+    assert place.lies(digest) == (there and other == "damaged")
+
+
+def test_i5_the_bytes_of_a_child_stay_for_an_index_that_came_as_a_subject(place: Place) -> None:
+    """As a blob, which no index.json tells: it was looked for in vain before."""
+    child = push_image(place.store, "a", "v1")
+    body = images.index([(child, len(IMAGE.manifest))])
+    push_image(place.store, "a", "about", seed="about", subject=digest_of(body))
+    assert place.store.repository("a").referrers(digest_of(body))
+    push_blob(place.open().repository_for_push("a"), body)
+    place.store.repository("a").delete_manifest(child)
+    assert place.lies(child)
+
+
+def test_the_tags_that_went_are_those_of_the_last_try(place: Place) -> None:
+    """Another program moves one while the new index.json is written."""
+    digest = push_image(place.store, "a", "v1", "v2")
+    told: list[object] = []
+
+    def moves() -> None:
+        document = json.loads(place.read(keys.index("a")))
+        document["manifests"] = [
+            row for row in document["manifests"] if "v2" not in row.get("annotations", {}).values()
+        ]
+        place.write(keys.index("a"), json.dumps(document).encode())
+
+    driver = Meanwhile(place.driver, "create", moves, lambda key: key.startswith(f"a/{keys.INDEX_TEMP_PREFIX}"))
+    place.open(driver).repository("a").delete_manifest(digest, gone=told.append)
+    assert driver.done and told == [{"v1": digest}]

@@ -11,6 +11,7 @@ from tests.stores import drop_rows, push_blob, push_image, push_index, store_ove
 from zotctl.errors import IoFailed, NotFound, Referenced, Unavailable
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
+from zotctl.storage.file_identity import HeldFile
 from zotctl.storage.graph import RepositoryGraph
 from zotctl.storage.local.protocol import LocalTransaction, local_of
 
@@ -63,6 +64,16 @@ def test_i5_what_is_healed_is_read_again_though_no_index_has_changed(memory: Mem
     memory.unlink(MANIFEST)
     with memory.create(MANIFEST) as writer:
         writer.write([IMAGE.manifest])
+    assert learn(graph, store)
+
+
+def test_i5_what_is_marked_and_healed_is_read_again(memory: MemoryDriver, store: Store) -> None:
+    """A push of the blob takes the mark from its name, and leaves index.json as it is."""
+    with memory.open(MANIFEST) as reader:
+        assert store.roots[0].maintenance.mark("a", IMAGE.digest, HeldFile(reader))
+    graph = graph_of(store)
+    assert [learn(graph, store) for _ in range(2)] == [False, False]
+    push_blob(store.repository_for_push("a"), IMAGE.manifest)
     assert learn(graph, store)
 
 

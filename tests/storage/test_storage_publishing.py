@@ -8,8 +8,9 @@ import pytest
 
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.nfs import ByTwoRequests
-from tests.faults import Crash, Meanwhile, Recorder
+from tests.faults import Crash, FailOn, Meanwhile, Recorder
 from tests.stores import push_blob, push_image, store_over
+from zotctl.errors import CannotLink, NoSpace, StorageError
 from zotctl.oci.digest import digest_of
 from zotctl.storage import keys
 from zotctl.storage.file_identity import HeldFile
@@ -85,6 +86,30 @@ def test_i6_a_push_of_what_is_marked_makes_it_readable_though_its_bytes_are_righ
     push_blob(store.repository_for_push("a"), BODY)
     with store.repository("a").open_blob(DIGEST) as reader:
         assert reader.read_at(0, 99) == BODY
+
+
+def test_i6_a_marked_copy_in_the_pool_gets_no_name_though_its_bytes_are_right() -> None:
+    """The push would be answered 201, and the blob 404."""
+    memory = prepared(MemoryDriver())
+    store = store_over(memory)
+    push_blob(store.repository_for_push("a"), BODY)
+    with memory.open(BLOB) as reader:
+        assert local_of(store.roots[0]).damaged.mark(DIGEST, BLOB, HeldFile(reader))
+    push_blob(store.repository_for_push("b"), BODY)
+    assert store.repository("b").blob(DIGEST) == len(BODY)
+    assert memory.names[keys.pool(DIGEST)] is memory.names[keys.blob("b", DIGEST)]
+
+
+@pytest.mark.parametrize(
+    "error", [NoSpace("no inode left"), CannotLink("another device")], ids=lambda error: type(error).__name__
+)
+def test_a_pool_that_takes_no_name_costs_no_push(error: StorageError) -> None:
+    """It is a hint: the next push of these bytes has a copy of its own."""
+    memory = prepared(MemoryDriver())
+    staged = stage(memory)
+    full = FailOn(memory, "link", 2, error, lambda key: key == staged)
+    local_of(store_over(full).roots[0]).blobs.publish("a", DIGEST, staged)
+    assert full.left <= 0 and BLOB in memory.names and keys.pool(DIGEST) not in memory.names
 
 
 # -- on a network ------------------------------------------------------------------------------------
