@@ -21,6 +21,7 @@ from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import NotFound
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.run import Run
+from zotctl.oci.digest import digest_of
 from zotctl.storage.driver import Driver
 from zotctl.storage.local.network import NetworkDriver, detect, filesystem, probe
 
@@ -146,3 +147,41 @@ def test_a_commit_that_was_killed_between_the_two_requests_is_finished(name: str
     for mount in MOUNTS:
         found = store_over(detect(str(mount / name)))
         assert {one: found.repository(one).tags() for one in names} == {one: ["first", "last"] for one in names}
+
+
+KILLED_DEDUPE = """
+import os, sys, threading
+from tests.jobs.test_dedupe_shares import run_dedupe
+from tests.stores import store_over
+from zotctl.storage.local.network import detect
+
+root, name = sys.argv[1:]
+server = os.path.join("/run/disk", os.path.basename(root), name, "blobs/sha256")
+blobs = [os.path.join(server, blob) for blob in os.listdir(server)]
+
+def die():
+    while all(map(os.path.exists, blobs)):
+        pass
+    os._exit(9)
+
+threading.Thread(target=die, daemon=True).start()
+run_dedupe(store_over(detect(root)), repos=["a", name], workers=1)
+"""
+
+
+def test_a_blob_that_was_to_be_replaced_survives_a_kill_between_the_two_requests(name: str) -> None:
+    """The client replaces what is open on its host by two. Each blob is there whenever the process died."""
+    names = ["a", *(f"b{turn}" for turn in range(6))]
+    store = store_over(detect(str(MOUNTS[0] / name)), dedupe=False)
+    for one in names:
+        push_image(store, one, "v1", layers=4)
+    image, codes = images.image("x", layers=4), list[int]()
+    for one in names[1:]:
+        command = (sys.executable, "-c", KILLED_DEDUPE, str(MOUNTS[0] / name), one)
+        codes.append(subprocess.run(command, check=False).returncode)
+    assert set(codes) <= {0, 9}
+    far = store_over(detect(str(MOUNTS[1] / name)))
+    for one in names:
+        for body in (*image.blobs, image.manifest):
+            with far.repository(one).open_blob(digest_of(body)) as reader:
+                assert reader.read_at(0, reader.size) == body
