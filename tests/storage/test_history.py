@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
 from tests.doubles.nfs import ByTwoRequests
-from tests.faults import Call, Crash, Faults
+from tests.faults import Call, Crash, Faults, Meanwhile
 from tests.stores import push_image, root_over, store_over
 from zotctl.errors import NotFound
 from zotctl.storage import keys
@@ -391,6 +392,35 @@ def test_i4_killed_while_no_file_has_its_name_it_is_the_new_one(driver: Driver) 
     past = other.timeline("app")
     assert past.pushed.keys() == past.pulled.keys() == {A}
     assert [entry.name for entry in driver.scan(keys.HISTORY)] == [keys.name_key("app")]
+
+
+@pytest.mark.usefixtures("only_needed")
+def test_i4_who_gives_it_its_name_takes_none_from_another(driver: Driver) -> None:
+    """One stands still while the file has both names. Another takes it for one that a copied store shares, and puts a
+    copy in its place, by the name that the first one is about to remove."""
+    other = history_over(driver)
+    other.note("app", "push", A, {"v1": None})
+    fill(other)
+    driver.rename(KEY, keys.renewed(KEY))  # a compaction was killed
+    stands, goes_on = Event(), Event()
+
+    def stand() -> None:
+        stands.set()
+        goes_on.wait(20)
+
+    def go_on(key: str) -> None:
+        if key == KEY:
+            goes_on.set()
+            first.join()
+
+    standing = history_over(Meanwhile(driver, "unlink", stand, lambda key: key == keys.renewed(KEY)))
+    first = Thread(target=standing.note, args=("app", "pull", A))
+    first.start()
+    assert stands.wait(20)
+    history_over(ByTwoRequests(driver, go_on)).note("app", "pull", B)
+    goes_on.set()
+    first.join()
+    assert A in other.timeline("app").pushed
 
 
 def test_of_many_changes_one_waits_for_a_process_that_stands_still() -> None:

@@ -236,9 +236,9 @@ def history(name: str) -> str:
     return f"{HISTORY}/{name_key(name)}"
 
 
-def renewed(history: str) -> str:
-    """What is to take the place of the file of a history, whole and flushed: until then, and if that was cut short."""
-    return f"{history}.new"
+def renewed(key: str) -> str:
+    """What is to take the place of a file of our own, whole and flushed: until then, and if that was cut short."""
+    return f"{key}.new"
 
 
 # -- on a bucket (docs/design/bucket.md#the-tree) --------------------------------------------------

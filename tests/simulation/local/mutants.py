@@ -191,7 +191,7 @@ def _let_go(self: Inspector, root: Root, name: str, result: HashResult) -> Any:
 
 
 def _appended_unseen(self: LocalHistory, name: str, lines: bytes, *, wait: bool = True) -> None:
-    with self._open(keys.history(name)) as writer:
+    with self._open(keys.history(name), wait) as writer:
         writer.write([lines])
 
 

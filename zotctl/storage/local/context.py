@@ -117,8 +117,9 @@ class LocalContext:
         with suppress(NotFound):
             self.driver.unlink(key)
 
-    def replace(self, key: str, parts: Iterable[bytes]) -> None:
-        """Replace a file of our own as a whole: after a power cut it is the old one or the new one.
+    def replace(self, key: str, parts: Iterable[bytes], beside: str = "") -> None:
+        """Replace a file of our own as a whole: after a power cut it is the old one or the new one. `beside`: a name
+        that the new one has as well until it has this one.
 
         The new file is written beside it and flushed first, with `commit` and without, since the old one was safe.
         """
@@ -127,7 +128,13 @@ class LocalContext:
             with self.driver.create(temp) as writer:
                 writer.write(list(parts))
                 writer.sync()
+            if beside:
+                self.discard(beside)  # of a process that died
+                with suppress(CannotLink, Exists):
+                    self.link_into(temp, beside)
             self._rename_into(temp, key)
+            if beside:
+                self.discard(beside)
         finally:
             self.discard(temp)
 
@@ -272,6 +279,14 @@ class LocalContext:
         except NotFound:
             self.make_dirs(keys.parent(target))
             self.driver.rename(source, target)
+
+
+def open_own(driver: Driver, key: str) -> Reader:
+    """A file of our own or, while none has its name, what is to take its place (`keys.renewed`). Raises NotFound."""
+    for name in (key, keys.renewed(key)):
+        with suppress(NotFound):
+            return driver.open(name)
+    return driver.open(key)  # it has got its name between the two looks
 
 
 def _read(reader: Reader, offset: int) -> bytes | None:

@@ -25,7 +25,7 @@ from zotctl.storage.history import (
     events_of,
     lines_of,
 )
-from zotctl.storage.local.context import LocalContext
+from zotctl.storage.local.context import LocalContext, open_own
 from zotctl.storage.protocol import WouldBlock
 
 LARGEST_HISTORY_BYTES = 256 << 20
@@ -128,7 +128,7 @@ class LocalHistory:
         again if the file was replaced meanwhile."""
         key = keys.history(name)
         for _ in range(APPEND_ATTEMPTS):
-            with self._open(key) as writer:
+            with self._open(key, wait) as writer:
                 locked, info = self._lock(key, writer, wait), writer.info()
                 if not same_file(info, self._context.stat(key)):
                     continue
@@ -169,14 +169,17 @@ class LocalHistory:
             self._context.replace(keys.renewed(key), [old.read_at(0, old.size)])
         self._context.driver.rename(keys.renewed(key), key)
 
-    def _open(self, key: str) -> Writer:
+    def _open(self, key: str, wait: bool) -> Writer:
         """Open it at its end. An NFS client replaces a file that is open on its host, as this one is while it is
         locked, by two requests: between them, and when a process has died there, no file has the name."""
         driver = self._context.driver
         with suppress(NotFound):
             return driver.append(key, create=False)
-        with suppress(NotFound):
-            if place(driver, keys.renewed(key), key):
+        with suppress(NotFound), driver.append(keys.renewed(key), create=False) as new:
+            # Under its lock, or another process, which takes it for the file of a copied store because of its two
+            # names, might be replacing it just now by way of the name that goes here.
+            alone = self._lock(key, new, wait) or not driver.capabilities.locks
+            if place(driver, keys.renewed(key), key) and alone:
                 self._context.discard(keys.renewed(key))
         self._context.make_dirs(keys.HISTORY)
         return driver.append(key)
@@ -209,7 +212,7 @@ class LocalHistory:
             with driver.create(temp) as new:
                 new.write([kept])
                 new.sync()
-                with self._open(key) as writer:
+                with self._open(key, True) as writer:
                     free = self._lock(key, writer, True) or not driver.capabilities.locks
                     # Who has shared the file by links, or another collector, may have replaced it meanwhile.
                     if not free or not same_file(old.info(), self._context.stat(key)):
@@ -242,17 +245,9 @@ def past_in(driver: Driver, name: str, now: float) -> Timeline:
 
 def _events_in(driver: Driver, name: str) -> list[Event]:
     """The events of a file; of one that is too long, those at its end. Raises NotFound."""
-    with _open_to_read(driver, keys.history(name)) as reader:
+    with open_own(driver, keys.history(name)) as reader:
         size = reader.info().size
         return events_of(_read(reader, max(0, size - LARGEST_HISTORY_BYTES), size))
-
-
-def _open_to_read(driver: Driver, key: str) -> Reader:
-    """The file, or what is to take its place while none has the name. Raises NotFound."""
-    for name in (key, keys.renewed(key)):
-        with suppress(NotFound):
-            return driver.open(name)
-    return driver.open(key)  # it has got its name between the two looks
 
 
 def _read(reader: Reader, start: int, end: int) -> bytes:
