@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import kinds
 from tests.mutants.mutant import Mutant
 
+OWN_FILES = "tests/jobs/test_own_files.py::"
 TURNS = "tests/storage/test_storage_turns.py::"
 
 MUTANTS = [
@@ -195,6 +196,46 @@ MUTANTS = [
         "            info = info or root.stat(key)",
         "            info = info or None",
         "tests/web/test_views.py::test_a_layer_that_comes_back_between_the_look_at_its_place_and_that_into_the_trash",
+    ),
+    Mutant(
+        "own-file-by-two-requests",
+        kinds.RESTORES,
+        "I15",
+        "on a network, what a job writes down has two names until it has its own",
+        "storage/local/maintenance.py",
+        '"" if self._context.driver.capabilities.local else keys.renewed(key))',
+        '"" if key else keys.renewed(key))',
+        OWN_FILES + "test_killed_then_it_is_the_new_one_until_it_is_replaced",
+    ),
+    Mutant(
+        "own-file-beside-what-a-kill-left",
+        kinds.RESTORES,
+        "I15",
+        "the second name is that of the file that is written now",
+        "storage/local/context.py",
+        "                self.discard(beside)  # of a process that died\n",
+        "",
+        OWN_FILES + "test_killed_twice_it_is_the_latest",
+    ),
+    Mutant(
+        "own-file-not-read-beside",
+        kinds.RESTORES,
+        "I15",
+        "where no file has the name, the other one is read",
+        "storage/local/maintenance.py",
+        "with open_own(self._context.driver, key) as reader",
+        "with self._context.driver.open(key) as reader",
+        OWN_FILES + "test_it_is_read_while_its_name_leads_nowhere",
+    ),
+    Mutant(
+        "mark-of-a-root-replaced",
+        kinds.RESTORES,
+        "I9",
+        "the mark of a root that another process has made stays",
+        "storage/local/opening.py",
+        "            place(context.driver, temp, keys.VERSION)",
+        "            place(context.driver, temp, keys.VERSION) or context.driver.rename(temp, keys.VERSION)",
+        "tests/storage/test_storage_roots.py::test_of_two_that_make_a_root_neither_replaces_the_mark_of_the_other",
     ),
     Mutant(
         "delete-needs-space",

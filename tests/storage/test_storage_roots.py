@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from tests import images
+from tests.doubles.filesystem import MemoryDriver
+from tests.faults import Meanwhile
 from tests.storage.mounting import mount_at
 from tests.stores import push_blob, push_image
 from tests.tools import need
@@ -36,8 +38,12 @@ from zotctl.errors import (
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.run import Run
 from zotctl.oci.digest import digest_of
-from zotctl.storage import Store, open_store, remember_roots
+from zotctl.storage import Store, keys, open_store, remember_roots
+from zotctl.storage.clock import Clock
+from zotctl.storage.driver import Driver
 from zotctl.storage.local import opening
+from zotctl.storage.local.context import LocalContext
+from zotctl.storage.locks import Locks
 
 NOBODY, SOMEBODY = 65534, 12345
 
@@ -775,3 +781,18 @@ def test_a_root_that_was_there_is_not_made_anew(
     shutil.rmtree(tmp_path / "a", ignore_errors=True)
     (tmp_path / "away").rename(tmp_path / "a")
     open_store(config).close()
+
+
+def test_of_two_that_make_a_root_neither_replaces_the_mark_of_the_other() -> None:
+    """A client of NFS may die while it replaces it, and where it is missing servers answer 503."""
+    driver, made = MemoryDriver(local=False), list[int]()
+    driver.mkdir(keys.HIDDEN)
+    driver.mkdir(keys.TMP)
+
+    def mark(driver: Driver) -> None:
+        opening._mark(LocalContext(driver, Clock(), Locks(driver, Clock())))
+        made.append(driver.stat(keys.VERSION).ino)
+
+    mark(Meanwhile(driver, "create", lambda: mark(driver)))
+    assert len(made) == 2 and made[0] == made[1]
+    assert not driver.scan(keys.TMP)

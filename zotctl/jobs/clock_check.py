@@ -26,7 +26,6 @@ from zotctl.jobs.stores import jobs_of
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
 from zotctl.storage.clock import DAY_S, Clock
-from zotctl.storage.driver import read
 from zotctl.storage.root import Root
 
 MAX_JUMP_S = DAY_S
@@ -139,7 +138,7 @@ def _first(now: Moment, doubted: Moment | None) -> Moment:
 
 def _read(root: Root) -> tuple[Moment | None, Moment | None]:
     with suppress(NotFound, ValueError, TypeError, AttributeError):
-        found = load_json(read(root.driver, keys.CLOCK, _MAX_BYTES))
+        found = load_json(root.maintenance.read(keys.CLOCK, _MAX_BYTES))
         return _parse(found.get("last")), _parse(found.get("doubted"))
     return None, None
 

@@ -11,7 +11,6 @@ from zotctl.errors import StorageError
 from zotctl.jobs.report import Report
 from zotctl.oci.codec import load_json
 from zotctl.storage import keys
-from zotctl.storage.driver import read
 from zotctl.storage.root import Root
 
 MOST_KEPT = 100
@@ -60,7 +59,7 @@ def note_run(report: Report, roots: Iterable[Root]) -> None:
 def last_run(root: Root, job: str) -> LastRun | None:
     """The last run that was noted; None: none was, or what is there is no such note."""
     with suppress(StorageError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        found = load_json(read(root.driver, keys.last_run(job), LAST_RUN_BYTES))
+        found = load_json(root.maintenance.read(keys.last_run(job), LAST_RUN_BYTES))
         if found["format"] == 1:
             return LastRun(
                 float(found["ended"]),

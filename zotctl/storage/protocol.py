@@ -375,6 +375,9 @@ class Maintenance(Protocol):
     def discard(self, place: str) -> None:
         """Remove a hidden place with everything in it. The caller holds the lease of the job that uses it."""
 
+    def read(self, key: str, most_bytes: int) -> bytes:
+        """What `write` wrote there last, at most `most_bytes` + 1 bytes of it. Raises NotFound."""
+
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """Replace a file of our own as a whole."""
 

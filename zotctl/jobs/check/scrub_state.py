@@ -22,7 +22,7 @@ from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock, is_ahead
-from zotctl.storage.driver import Info, read
+from zotctl.storage.driver import Info
 from zotctl.storage.file_identity import FileIdentity
 from zotctl.storage.root import Root
 
@@ -54,7 +54,7 @@ class _InRoot:
         self._root = root
 
     def read(self, most_bytes: int) -> bytes:
-        return read(self._root.driver, keys.SCRUB_STATE, most_bytes)
+        return self._root.maintenance.read(keys.SCRUB_STATE, most_bytes)
 
     def write(self, parts: Sequence[bytes]) -> None:
         _write(self._root, keys.SCRUB_STATE, parts)
@@ -249,7 +249,7 @@ def _findings(root: Root) -> dict[str, str]:
 
 def _read_findings(root: Root) -> dict[str, str]:
     """Raises StorageError."""
-    body = read(root.driver, keys.SCRUB_FINDINGS, STATE_BYTES)
+    body = root.maintenance.read(keys.SCRUB_FINDINGS, STATE_BYTES)
     try:
         found: Any = load_json(body)
         return {key: str(at) for key, at in found.items() if isinstance(load_json(key), list)}
@@ -298,7 +298,7 @@ class Passes(NamedTuple):
 def passes(root: Root, most_bytes: int = STATE_BYTES) -> Passes | None:
     """From at most `most_bytes` at the beginning of the state. None: nothing was ever checked, or that is not known."""
     with suppress(StorageError, ValueError, KeyError, TypeError, AttributeError):
-        line, newline, _ = read(root.driver, keys.SCRUB_STATE, most_bytes).partition(b"\n")
+        line, newline, _ = root.maintenance.read(keys.SCRUB_STATE, most_bytes).partition(b"\n")
         if not newline:
             return Passes(0, 0, 0, 0, None) if len(line) >= most_bytes else None
         head = load_json(line)

@@ -15,7 +15,7 @@ from zotctl.storage.bucket.objects.multipart import replace_object
 from zotctl.storage.bucket.objects.seam import Object, info_of
 from zotctl.storage.bucket.objects.wrappers import FirstWriteGate
 from zotctl.storage.bucket.probe import Abilities, Probe, probe_deletes, require_collection
-from zotctl.storage.driver import CHUNK_BYTES, Info
+from zotctl.storage.driver import CHUNK_BYTES, Info, read
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.protocol import Gathering
 
@@ -165,6 +165,10 @@ class BucketMaintenance:
         """One request for each object."""
         for found in list(self._context.objects.list(f"{place}/")):
             self._context.objects.delete(found.key)
+
+    def read(self, key: str, most_bytes: int) -> bytes:
+        """By GET."""
+        return read(self._protocol.driver, key, most_bytes)
 
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """One PUT, of all parts joined in memory."""

@@ -16,7 +16,7 @@ from zotctl.storage import keys
 from zotctl.storage.driver import Info, Lock, read
 from zotctl.storage.file_identity import HeldFile, same_file
 from zotctl.storage.local.blobs import Copy, PoolEntry
-from zotctl.storage.local.context import in_the_way
+from zotctl.storage.local.context import in_the_way, open_own
 from zotctl.storage.local.durable import LocalGathering
 from zotctl.storage.locks import describe_holder, read_holder
 
@@ -192,9 +192,14 @@ class LocalMaintenance:
         with suppress(NotFound, NotEmpty):
             self._context.driver.rmdir(directory)
 
+    def read(self, key: str, most_bytes: int) -> bytes:
+        """Also while an NFS client replaces it by two requests, and when it has died between them."""
+        with open_own(self._context.driver, key) as reader:
+            return reader.read_at(0, min(reader.size, most_bytes + 1))
+
     def write(self, key: str, parts: Iterable[bytes]) -> None:
         """Replace a file of our own as a whole, flushed."""
-        self._context.replace(key, parts)
+        self._context.replace(key, parts, "" if self._context.driver.capabilities.local else keys.renewed(key))
 
     # -- leases ---------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from zotctl.oci.layout import LAYOUT_FILE
 from zotctl.storage import keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.distribution import is_distribution, way_over
-from zotctl.storage.driver import Driver, read
+from zotctl.storage.driver import Driver, place, read
 from zotctl.storage.local.context import LocalContext, in_the_way
 from zotctl.storage.local.driver import LocalDriver, translated
 from zotctl.storage.local.network import detect, probe
@@ -234,7 +234,11 @@ def _mark(context: LocalContext) -> None:
         with context.driver.create(temp) as writer:
             writer.write([FORMAT_BODY])
             writer.sync()
-        context.driver.rename(temp, keys.VERSION)
+        if known is None:
+            place(context.driver, temp, keys.VERSION)  # never over another one: while it is missing, servers answer 503
+        else:
+            context.driver.rename(temp, keys.VERSION)
+        context.discard(temp)
 
 
 def _try_out(driver: LocalDriver, path: str) -> None:
