@@ -17,11 +17,12 @@ import pytest
 
 from tests import images
 from tests.faultproof.checks import faults_of, files_below, tags
+from tests.faults import Meanwhile
 from tests.stores import push_blob, push_image, store_over
 from zotctl.errors import Busy, ManifestUnknown, NameUnknown
 from zotctl.oci.digest import digest_of
 from zotctl.storage import Store, keys
-from zotctl.storage.driver import Capabilities, Info
+from zotctl.storage.driver import Capabilities
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import IndexFiles
 from zotctl.storage.local.protocol import local_of
@@ -124,35 +125,21 @@ def test_i4_sixteen_pushers(tmp_path: Path) -> None:
 
 
 def test_i4_without_a_lock_tags_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard of the two above: the same in one process, where the lock lets everybody in."""
+    """The guard of the two above: another one commits between the last look of a commit and its rename."""
     monkeypatch.setattr(Locks, "_take", lambda self, name: self.process_locks.take(object()))
+    # Or else the first one would find that its new file is gone, and begin again.
+    monkeypatch.setattr(IndexFiles, "_remove_swaps", lambda self, name, ours: None)
     # What comes out of a swap would be taken in.
-    drivers = [LocalDriver(str(tmp_path), capabilities=Capabilities(exchange=False)) for _ in range(6)]
-    stores = [store_over(driver) for driver in drivers]
-    inside = threading.Barrier(6)
-    told: dict[str, str] = {}
+    driver = LocalDriver(str(tmp_path), capabilities=Capabilities(exchange=False))
+    told = {"first": str(push_image(store_over(driver), NAME, "first"))}
 
-    def slow_look(self: IndexFiles, name: str) -> Info:
-        found = self._context.driver.stat(keys.index(name))
-        time.sleep(0.003)
-        return found
+    def commit_between() -> None:
+        told["between"] = str(push_image(store_over(driver), NAME, "between", seed="between"))
 
-    monkeypatch.setattr(IndexFiles, "_now", slow_look)
-
-    def pusher(number: int) -> None:
-        inside.wait()
-        for turn in range(5):
-            tag = f"t{number}-{turn}"
-            told[tag] = str(push_image(stores[number], NAME, tag, seed=tag, layers=1))
-
-    threads = [threading.Thread(target=pusher, args=(number,)) for number in range(6)]
-    push_image(stores[0], NAME, "first")
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    late = Meanwhile(driver, "rename", commit_between, lambda key: keys.INDEX_TEMP_PREFIX in key)
+    told["late"] = str(push_image(store_over(late), NAME, "late", seed="late"))
     there = tags(files_below(tmp_path), NAME)
-    assert any(there.get(tag) != digest for tag, digest in told.items())
+    assert {tag for tag, digest in told.items() if there.get(tag) != digest} == {"between"}
 
 
 def impatient(root: Path, deadline: float) -> Store:
