@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-DAMAGE, FULL = 4, 13
+DAMAGE, FULL, AWAY = 4, 13, 14
 """Exit codes of jobs."""
 
 
