@@ -20,7 +20,6 @@ from tests.soak.fleet import Fleet, Jobs
 from tests.soak.journal import Journal
 from tests.soak.places import InBucket
 from tests.soak.registers import Call, Registers
-from tests.soak.troubles import AWAY
 from zotctl.oci.digest import digest_of
 from zotctl.oci.media_types import OCI_MANIFEST
 
@@ -376,9 +375,9 @@ class Importer(Actor):
         made = images.image(f"recipe {self._count % RECIPES}", annotations={"n": tag})
         source = images.lay_out(self._home / tag, made, [images.row(made, tag)])
         # In a bucket, what a collector that was killed had been about to delete is refused while its intent lives.
-        allowed = (0, AWAY) if isinstance(self.world.jobs.place, InBucket) else (0,)
+        errors = {"Busy"} if isinstance(self.world.jobs.place, InBucket) else set[str]()
         with self.world.tags.change(name, tag, made):
-            while self.world.jobs.run("import-layout", str(source), "--repo", name, allowed=allowed) != 0:
+            while self.world.jobs.run("import-layout", str(source), "--repo", name, errors=errors) != 0:
                 if self.world.stop.is_set() and self.journal.failures:
                     raise Refused
                 time.sleep(0.2)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -144,8 +144,9 @@ class Jobs:
         self._number = 0
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def run(self, *words: str, allowed: tuple[int, ...] = (0,), root: str = "") -> int:
-        """One run; its exit code, negative if somebody killed it. Another code is a failure."""
+    def run(self, *words: str, allowed: tuple[int, ...] = (0,), errors: Set[str] = frozenset(), root: str = "") -> int:
+        """One run; its exit code, negative if somebody killed it. Another code is a failure, unless the run tells of
+        `errors`, by these names, and of no others."""
         with self._mutex:
             self._number += 1
             name = f"{self._number:05}-{words[0]}"
@@ -178,7 +179,7 @@ class Jobs:
         excused = {-signal.SIGKILL, *self.place.troubles.excused(began)}
         if strange := found - self.place.troubles.damaged:
             self._journal.fail("found damage that nobody made", name, *strange)
-        elif code not in (*allowed, *excused):
+        elif code not in (*allowed, *excused) and not set() < self._errors(out) <= errors:
             told = [line for line in out.read_text().splitlines() if '"item"' not in line and '"progress"' not in line]
             self._journal.fail(f"exit code {code}: {told[-20:]} {err.read_text()[-3000:]}", name)
         return code
@@ -197,6 +198,11 @@ class Jobs:
     def _damage(out: Path) -> set[str]:
         rows = [json.loads(line) for line in out.read_text().splitlines() if '"finding"' in line]
         return {row["digest"] for row in rows if row["kind"] != "orphan"}
+
+    @staticmethod
+    def _errors(out: Path) -> set[str]:
+        rows = [json.loads(line) for line in out.read_text().splitlines() if '"error"' in line]
+        return {row["error"] for row in rows if row["type"] == "error"}
 
     def some(self) -> tuple[str, subprocess.Popen[bytes]] | None:
         with self._mutex:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-DAMAGE, FULL, AWAY = 4, 13, 14
+DAMAGE, FULL = 4, 13
 """Exit codes of jobs."""
 
 
