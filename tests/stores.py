@@ -25,7 +25,7 @@ from zotctl.storage.index import Index
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.protocol import LocalProtocol
 from zotctl.storage.locks import Locks
-from zotctl.storage.protocol import Transaction
+from zotctl.storage.protocol import Transaction, WouldBlock
 from zotctl.storage.root import Root
 
 
@@ -97,10 +97,14 @@ def probed(objects: Objects, server: str = "", *, signed_deletes: bool = True) -
 
 
 def push_blob(repository: Repository, body: bytes, algorithm: str = "sha256") -> Digest:
+    """As the server does: at once if it can."""
     digest = digest_of(body, algorithm)
     with repository.resume_upload(repository.start_upload(algorithm)) as upload:
         upload.write([body])
-        upload.finish(digest)
+        try:
+            upload.finish(digest, wait=False)
+        except WouldBlock:
+            upload.finish(digest)
     return digest
 
 

@@ -191,7 +191,7 @@ class SlowUpload(FakeUpload):
     def save(self) -> None:
         self._step("save")
 
-    def finish(self, made: str) -> None:
+    def finish(self, made: str, *, wait: bool = True) -> None:
         self._step("finish")
 
     def cancel(self) -> None:

@@ -24,6 +24,7 @@ from zotctl.auth.passwords import CHECK_THREADS
 from zotctl.config import AuthConfig, HttpConfig, RateLimit
 from zotctl.errors import BlobUnknown, BlobUploadUnknown, Busy, NoSpace, RangeInvalid, Unavailable
 from zotctl.http import protocol, sockets, uploads
+from zotctl.http.body import SMALL_BODY_BYTES
 from zotctl.http.errors import Refused
 from zotctl.http.ratelimit import SharedRates
 from zotctl.http.service import Service
@@ -69,7 +70,7 @@ class FakeUpload:
     def write(self, buffers: list[bytes]) -> None:
         raise NoSpace("the disk is full")
 
-    def finish(self, made: str) -> None: ...
+    def finish(self, made: str, *, wait: bool = True) -> None: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...
     def __enter__(self) -> FakeUpload:
@@ -441,6 +442,71 @@ def test_an_end_that_is_sent_again_is_believed_if_the_blob_is_here(made: str, st
     asked(FakeStore(nonblocking=False), ask)
 
 
+class Quick(FakeUpload):
+    """`steps` has what it did, and whether that was in the event loop, whose thread made it."""
+
+    def __init__(self, waits: bool) -> None:
+        self._waits, self._loop = waits, threading.get_ident()
+        self.steps = list[tuple[str, bool]]()
+
+    def _step(self, name: str) -> None:
+        self.steps.append((name, threading.get_ident() == self._loop))
+
+    def write(self, buffers: list[bytes]) -> None:
+        self._step("write")
+
+    def save(self) -> None:
+        self._step("save")
+
+    def finish(self, made: str, *, wait: bool = True) -> None:
+        self._step("finish")
+        if self._waits and not wait:
+            raise WouldBlock
+
+    def cancel(self) -> None:
+        self._step("cancel")
+
+    def close(self) -> None:
+        self._step("close")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT", "POST"])
+@pytest.mark.parametrize(
+    ("nonblocking", "waits", "size", "first", "last"),
+    [
+        (True, False, 10, True, True),
+        (True, True, 10, True, False),
+        (True, False, SMALL_BODY_BYTES, True, True),
+        (True, False, SMALL_BODY_BYTES + 1, False, False),
+        (False, False, 10, False, False),
+    ],
+    ids=["at once", "by a thread in the end", "the largest", "too large", "distant"],
+)
+def test_a_small_body_is_stored_at_once_if_nothing_makes_it_wait(
+    method: str, nonblocking: bool, waits: bool, size: int, first: bool, last: bool
+) -> None:
+    """The event loop waits for no flush and no lock, and what it has written a thread does not write again."""
+    store = FakeStore(nonblocking)
+    upload = Quick(waits)
+    store.begin_upload = lambda algorithm: upload  # type: ignore[method-assign]
+    store.resume_upload = lambda upload_id: upload  # type: ignore[method-assign]
+    path = "/v2/a/blobs/uploads/" + ("" if method == "POST" else DONE)
+    params = {} if method == "PATCH" else {"digest": digest(BODY)}
+    if method == "PATCH":
+        expected = [("write", first), ("save", first), ("close", first)]
+    elif waits:
+        expected = [("write", True), ("finish", True), ("finish", False), ("close", False)]
+    else:
+        expected = [("write", first), ("finish", last), ("close", last)]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.request(method, path, params=params, content=BODY[:size])
+        assert answer.status_code == (202 if method == "PATCH" else 201)
+        assert upload.steps == expected
+
+    asked(store, ask)
+
+
 def test_a_whole_blob_that_cannot_be_stored_leaves_no_session() -> None:
     """Whatever the reason: the client never learns its id, so nobody could end it."""
     ended = list[str]()
@@ -463,6 +529,28 @@ def test_a_whole_blob_that_cannot_be_stored_leaves_no_session() -> None:
             ended.clear()
             answer = await client.post("/v2/a/blobs/uploads/", params={"digest": digest(b"")}, content=BODY[:size])
             assert answer.status_code == 503 and ended == ["cancelled", "closed"]
+
+    asked(store, ask)
+
+
+@pytest.mark.parametrize("size", [10, len(BODY)])
+def test_a_chunk_that_cannot_be_stored_lets_its_session_go(size: int) -> None:
+    """Or nobody could go on with it."""
+    ended = list[str]()
+
+    class Away(FakeUpload):
+        def write(self, buffers: list[bytes]) -> None:
+            raise Unavailable("the storage is away")
+
+        def close(self) -> None:
+            ended.append("closed")
+
+    store = FakeStore(nonblocking=True)
+    store.resume_upload = lambda upload_id: Away()  # type: ignore[method-assign]
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.patch(f"/v2/a/blobs/uploads/{DONE}", content=BODY[:size])
+        assert answer.status_code == 503 and ended == ["closed"]
 
     asked(store, ask)
 

@@ -639,8 +639,8 @@ MUTANTS = [
         "I13",
         "a whole blob that could not be stored leaves no session",
         "uploads.py",
-        "    except BaseException:\n        _abandon(upload)\n        raise\n    upload.close()",
-        "    except ConnectionError:\n        _abandon(upload)\n        raise\n    upload.close()",
+        "        except BaseException:\n            if upload is not None:\n                give_up(upload)",
+        "        except ConnectionError:\n            if upload is not None:\n                give_up(upload)",
         "tests/http/test_http_service.py::test_a_whole_blob_that_cannot_be_stored_leaves_no_session",
     ),
     _wire(

@@ -3,6 +3,8 @@ what is left after an error. Each safeguard has a mutant."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.clocks import Hand
@@ -20,8 +22,9 @@ from zotctl.errors import (
     UploadConflict,
 )
 from zotctl.oci.digest import Digest, digest_of
-from zotctl.storage import Store, keys
+from zotctl.storage import Store, WouldBlock, keys
 from zotctl.storage.driver import read
+from zotctl.storage.file_identity import same_file
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.local.uploads import SPACE_CHECKED_EVERY_BYTES
 from zotctl.storage.locks import RENEW_AFTER_S, Locks, ProcessLocks, lock_byte
@@ -264,6 +267,98 @@ def test_a_finished_session_is_gone(driver: MemoryDriver) -> None:
     upload_id = begun(driver)
     finished(store_over(driver), upload_id)
     assert driver.scan(keys.UPLOADS) == []
+
+
+# -- at once: in an event loop, which every client of a worker waits for ---------------------------
+
+
+def test_a_new_blob_is_published_at_once(driver: MemoryDriver) -> None:
+    push_image(store_over(driver), "a", "v1")
+    recorder = Recorder(driver)
+    store = store_over(recorder)
+    store.repository_for_push("a")
+    recorder.calls.clear()
+    repository = store.repository_for_push("a", wait=False)
+    with repository.resume_upload(repository.start_upload()) as upload:
+        upload.write([BODY])
+        upload.finish(DIGEST, wait=False)
+    assert read(driver, keys.blob("a", DIGEST), 99) == read(driver, keys.pool(DIGEST), 99) == BODY
+    assert driver.scan(keys.UPLOADS) == []
+    assert {call.method for call in recorder.calls}.isdisjoint(("lock", "sync", "sync_dir", "read_at"))
+
+
+def _here(driver: MemoryDriver) -> None:
+    push_blob(store_over(driver, dedupe=False).repository_for_push("a"), BODY)
+
+
+def _damaged(driver: MemoryDriver) -> None:
+    _here(driver)
+    with driver.append(keys.blob("a", DIGEST)) as writer:
+        writer.write([b"more"])
+
+
+def _half(driver: MemoryDriver) -> None:
+    """Its process died before `oci-layout` was there."""
+    local_of(root_over(driver)).context.make_dirs("half/blobs/sha256")
+
+
+def _in_the_pool(driver: MemoryDriver) -> None:
+    push_blob(store_over(driver).repository_for_push("b"), BODY)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "commit", "digest"),
+    [
+        ("a", lambda driver: None, True, DIGEST),
+        ("a", lambda driver: None, False, digest_of(BODY, "sha512")),
+        ("a", _here, False, DIGEST),
+        ("a", _damaged, False, DIGEST),
+        ("a", _in_the_pool, False, DIGEST),
+        ("c", lambda driver: None, False, DIGEST),
+        ("half", _half, False, DIGEST),
+    ],
+    ids=["commit", "another algorithm", "here", "damaged", "in the pool", "no repository", "half a repository"],
+)
+def test_what_takes_longer_is_left_to_a_thread(
+    driver: MemoryDriver, name: str, before: Callable[[MemoryDriver], None], commit: bool, digest: Digest
+) -> None:
+    """To flush, to read, to compare, to heal, to make a repository under its lock."""
+    push_image(store_over(driver), "a", "v1")
+    before(driver)
+    recorder = Recorder(driver)
+    repository = store_over(recorder, commit=commit).repository_for_push(name)
+    with repository.resume_upload(repository.start_upload()) as upload:
+        upload.write([BODY])
+        recorder.calls.clear()
+        with pytest.raises(WouldBlock):
+            upload.finish(digest, wait=False)
+        assert driver.stat(keys.upload(name, upload.id)).nlink == 1, "nothing has happened"
+        assert {call.method for call in recorder.calls}.isdisjoint(("lock", "sync", "sync_dir", "read_at"))
+        upload.finish(digest)
+    assert read(driver, keys.blob(name, digest), 99) == BODY
+    assert driver.stat(keys.layout(name)).is_file
+    if before is _in_the_pool:
+        assert same_file(driver.stat(keys.blob("a", digest)), driver.stat(keys.pool(digest)))
+    assert driver.scan(keys.UPLOADS) == []
+
+
+def test_what_is_no_such_blob_is_refused_at_once(driver: MemoryDriver) -> None:
+    push_image(store_over(driver), "a", "v1")
+    repository = store_over(driver).repository_for_push("a")
+    with repository.resume_upload(repository.start_upload()) as upload:
+        upload.write([BODY])
+        with pytest.raises(DigestInvalid):
+            upload.finish(digest_of(b"something else"), wait=False)
+    assert driver.scan(keys.UPLOADS) == []
+
+
+def test_a_session_that_has_to_be_read_is_not_resumed_at_once(driver: MemoryDriver) -> None:
+    push_image(store_over(driver), "a", "v1")
+    upload_id, store = begun(driver), store_over(driver)
+    store.repository_for_push("a")
+    with pytest.raises(WouldBlock):
+        store.repository_for_push("a", wait=False).resume_upload(upload_id)
+    finished(store, upload_id)
 
 
 # -- locks ----------------------------------------------------------------------------------------

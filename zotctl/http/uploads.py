@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from zotctl.errors import (
@@ -126,34 +127,23 @@ async def _push_whole(service: Service, request: Request, name: str, digest: Dig
     body = request.body
     pieces = await body.batch(SMALL_BODY_BYTES)
     if body.ended:
-        await service.move_bytes(_store_whole, service, name, digest, pieces)
+        begin = partial(_begin, service, name, digest.algorithm)
+        await _store_small(service, body, pieces, begin, digest, None, _abandon)
     else:
-        upload = await service.move_bytes(_begin, service, name, digest, request.length)
+        upload = await service.move_bytes(_begin, service, name, digest.algorithm)
         await _stream_whole(service, body, pieces, upload, digest, hold)
     return _created(service, name, digest)
 
 
-def _begin(service: Service, name: str, digest: Digest, size: int | None) -> UploadSession:
-    upload = _repository(service, name).begin_upload(digest.algorithm)
-    upload.expect(digest, size)
-    return upload
-
-
-def _store_whole(service: Service, name: str, digest: Digest, pieces: list[Buffer]) -> None:
-    upload = _begin(service, name, digest, None)
-    try:
-        upload.write(pieces)
-        upload.finish(digest)
-    except BaseException:
-        _abandon(upload)
-        raise
-    upload.close()
+def _begin(service: Service, name: str, algorithm: str, wait: bool = True) -> UploadSession:
+    return _repository(service, name, wait=wait).begin_upload(algorithm)
 
 
 async def _stream_whole(
     service: Service, body: Body, pieces: list[Buffer], upload: UploadSession, digest: Digest, hold: UploadHold
 ) -> None:
     try:
+        upload.expect(digest, body.length)
         await _pump(service, body, pieces, upload, None, hold)
         await _settle(service.move_bytes(upload.finish, digest))
     except BaseException:
@@ -239,24 +229,8 @@ async def _receive(service: Service, request: Request, chunk: _Chunk, digest: Di
         return await _receive_stream(service, request, pieces, chunk, digest, hold)
     if chunk.length is not None and body.received != chunk.length:
         raise _wrong_length(body, chunk.length)
-    return await service.move_bytes(_receive_whole, service, chunk, pieces, digest)
-
-
-def _receive_whole(service: Service, chunk: _Chunk, pieces: list[Buffer], digest: Digest | None) -> int:
-    with _resume(service, chunk) as upload:
-        upload.expect(digest, start=chunk.start)
-        if pieces:
-            upload.write(pieces)
-        _complete(upload, digest)
-        return upload.offset
-
-
-def _complete(upload: UploadSession, digest: Digest | None) -> None:
-    """End the request; with a digest, end the upload too."""
-    if digest is None:
-        upload.save()
-    else:
-        upload.finish(digest)
+    resume = partial(_resume, service, chunk)
+    return await _store_small(service, body, pieces, resume, digest, chunk.start, lambda upload: upload.close())
 
 
 async def _receive_stream(
@@ -278,20 +252,20 @@ async def _receive_stream(
         await _settle(service.move_bytes(upload.close))
 
 
-def _resume(service: Service, chunk: _Chunk) -> UploadSession:
+def _resume(service: Service, chunk: _Chunk, wait: bool = True) -> UploadSession:
     if chunk.start is not None:
         # Checked first, since resuming a session of another worker may mean reading it again.
-        _check_start(service, chunk)
-    upload = _repository(service, chunk.name).resume_upload(chunk.upload_id)
+        _check_start(service, chunk, wait)
+    upload = _repository(service, chunk.name, wait=wait).resume_upload(chunk.upload_id)
     if chunk.start is not None and chunk.start != upload.offset:
         upload.close()
         raise _out_of_order(service, chunk, upload.offset)
     return upload
 
 
-def _check_start(service: Service, chunk: _Chunk) -> None:
+def _check_start(service: Service, chunk: _Chunk, wait: bool = True) -> None:
     # "If a chunk is uploaded out of order, the registry MUST respond with a 416"
-    offset = service.store.repository_for_push(chunk.name).upload_offset(chunk.upload_id)
+    offset = service.store.repository_for_push(chunk.name, wait=wait).upload_offset(chunk.upload_id)
     if chunk.start is not None and chunk.start != offset:
         raise _out_of_order(service, chunk, offset)
 
@@ -302,6 +276,50 @@ def _out_of_order(service: Service, chunk: _Chunk, offset: int) -> Refused:
 
 
 # -- bytes into a session ------------------------------------------------------------------------
+
+
+async def _store_small(
+    service: Service,
+    body: Body,
+    pieces: list[Buffer],
+    begin: Callable[[bool], UploadSession],
+    digest: Digest | None,
+    start: int | None,
+    give_up: Callable[[UploadSession], None],
+) -> int:
+    """Store a body that is here as a whole, end the request, and return the offset: at once where that takes no wait,
+    for a hop costs more; else in a thread, which goes on where the event loop stopped."""
+    upload: UploadSession | None = None
+
+    def store(wait: bool) -> int:
+        nonlocal upload
+        try:
+            if upload is None:
+                upload = begin(wait)
+                upload.expect(digest, start=start)
+                if pieces:
+                    upload.write(pieces)
+            _complete(upload, digest, wait)
+        except WouldBlock:
+            raise
+        except BaseException:
+            if upload is not None:
+                give_up(upload)
+            raise
+        upload.close()
+        return upload.offset
+
+    if body.received > SMALL_BODY_BYTES:
+        return await service.move_bytes(store, True)
+    return await service.look(store)
+
+
+def _complete(upload: UploadSession, digest: Digest | None, wait: bool = True) -> None:
+    """End the request; with a digest, end the upload too."""
+    if digest is None:
+        upload.save()
+    else:
+        upload.finish(digest, wait=wait)
 
 
 async def _pump(

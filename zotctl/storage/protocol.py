@@ -121,14 +121,15 @@ class UploadSession(ABC):
         after the answer was sent. Raises UploadConflict."""
         return None
 
-    def finish(self, digest: Digest) -> None:
-        """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then."""
-        self.publish(digest)
+    def finish(self, digest: Digest, *, wait: bool = True) -> None:
+        """Publish what has arrived. Raises DigestInvalid if it is something else; nothing is kept then. With `wait`
+        false, WouldBlock where it takes more than to give a file a name; then nothing has happened."""
+        self.publish(digest, wait=wait)
         if self.on_published is not None:
             self.on_published(digest, self.offset)
 
     @abstractmethod
-    def publish(self, digest: Digest) -> None:
+    def publish(self, digest: Digest, *, wait: bool = True) -> None:
         """The store's part of `finish`."""
 
     @abstractmethod
@@ -285,8 +286,9 @@ class Uploads(Protocol):
     def offset(self, name: str, upload_id: str) -> int:
         """Bytes that have arrived. Raises BlobUploadUnknown."""
 
-    def resume(self, name: str, upload_id: str) -> UploadSession:
-        """Continue a session. Raises BlobUploadUnknown, and UploadConflict while another request has it."""
+    def resume(self, name: str, upload_id: str, *, wait: bool = True) -> UploadSession:
+        """Continue a session. Raises BlobUploadUnknown, and UploadConflict while another request has it. With `wait`
+        false, WouldBlock where what has arrived is to be read."""
 
 
 class Gathering(Protocol):
@@ -499,4 +501,4 @@ def no_answer(label: str, error: StorageError) -> StorageError:
 
 
 class WouldBlock(Exception):
-    """The answer needs a read, and the caller wanted it at once: call again from a thread."""
+    """It takes longer than the caller, who wanted it at once, has time for: call again from a thread."""

@@ -285,9 +285,10 @@ class Repository:
         return self.root.protocol.uploads.offset(self.name, upload_id)
 
     def resume_upload(self, upload_id: str) -> UploadSession:
-        """Go on with a session. Raises BlobUploadUnknown, UploadConflict. May read its data again."""
+        """Go on with a session. Raises BlobUploadUnknown, UploadConflict, and WouldBlock as a read does: its data may
+        have to be read again."""
         self._writable()
-        session = self.root.protocol.uploads.resume(self.name, upload_id)
+        session = self.root.protocol.uploads.resume(self.name, upload_id, wait=self._wait)
         session.on_published = self.root.graphs.of(self.name).note_verified
         return session
 

@@ -18,7 +18,7 @@ from zotctl.storage.local.damage import DamagedFiles, Healing
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.trash import Trash
 from zotctl.storage.locks import Held
-from zotctl.storage.protocol import Blobs
+from zotctl.storage.protocol import Blobs, WouldBlock
 
 
 class Copy(Enum):
@@ -183,10 +183,20 @@ class LocalBlobs(Blobs):
     # -- publishing: no lock but to heal, `link` never replaces ----------------------------------
 
     def publish(
-        self, name: str, digest: Digest, staged: str, held: Held | None = None, *, manifest: bool = False
+        self,
+        name: str,
+        digest: Digest,
+        staged: str,
+        held: Held | None = None,
+        *,
+        manifest: bool = False,
+        wait: bool = True,
     ) -> None:
         """Give verified bytes their name. The caller removes the staged name, if it is left. What is published under a
-        lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3)."""
+        lock, or as a manifest, is flushed even without `commit`: an index.json is about to lead there (I3). With `wait`
+        false, WouldBlock where it takes more than names that are free."""
+        if not wait:
+            return self._publish_at_once(name, digest, staged)
         gathering = self._context.durable.gathering
         if gathering is not None and (manifest or self._context.commit):
             return gathering.add(name, digest, staged)
@@ -198,6 +208,17 @@ class LocalBlobs(Blobs):
         if held is None:
             self.healing.heal_waiting()
         return None
+
+    def _publish_at_once(self, name: str, digest: Digest, staged: str) -> None:
+        """Without `commit`, in a repository that is there, and where neither it nor the pool has the blob: nothing to
+        flush, to compare or to heal, and no lock to wait for."""
+        if self._context.stat(keys.layout(name)) is None or self._context.stat(keys.pool(digest)) is not None:
+            raise WouldBlock(name)
+        try:
+            self._context.driver.link(staged, keys.blob(name, digest))
+        except (Exists, CannotLink, NotFound):
+            raise WouldBlock(name) from None
+        self._pool.offer(digest, staged, PoolEntry(Copy.ABSENT))
 
     def _flush_names(self, name: str, digest: Digest, staged: str) -> bool:
         """With `commit`, flush the names. False: a collector took the blob away meanwhile; begin again."""

@@ -27,7 +27,7 @@ from zotctl.storage.keys import UploadId, make_upload_id, parse_upload_id
 from zotctl.storage.local.blobs import LocalBlobs
 from zotctl.storage.local.context import LocalContext
 from zotctl.storage.local.reserve import Reserve
-from zotctl.storage.protocol import UploadSession
+from zotctl.storage.protocol import UploadSession, WouldBlock
 
 SPACE_CHECKED_EVERY_BYTES = 16 << 20
 REMEMBERED_HASHES = 1024
@@ -62,8 +62,9 @@ class LocalUploads:
         """The number of sessions in all repositories, abandoned ones included."""
         return len(self.context.scan(keys.UPLOADS))
 
-    def resume(self, name: str, upload_id: str) -> LocalUpload:
-        """Take a session for writing; what another process wrote is read to hash it."""
+    def resume(self, name: str, upload_id: str, *, wait: bool = True) -> LocalUpload:
+        """Take a session for writing; what another process wrote is read to hash it. With `wait` false, WouldBlock
+        instead."""
         known = _parsed(upload_id)
         try:
             writer = self.context.driver.append(keys.upload(name, upload_id), create=False)
@@ -81,7 +82,7 @@ class LocalUploads:
                 # Published, and killed before its name went: one more byte would go into the blob.
                 self.remove(name, upload_id)
                 raise _unknown(upload_id)
-            hasher = self._hash_on(name, upload_id, known.algorithm, info.size)
+            hasher = self._hash_on(name, upload_id, known.algorithm, info.size, wait=wait)
         except BaseException as error:
             writer.close()
             if not isinstance(error, UploadConflict):
@@ -89,10 +90,12 @@ class LocalUploads:
             raise
         return LocalUpload(self, name, known, writer, info.size, hasher)
 
-    def _hash_on(self, name: str, upload_id: str, algorithm: str, size: int) -> Any:
+    def _hash_on(self, name: str, upload_id: str, algorithm: str, size: int, *, wait: bool) -> Any:
         """A hash of all that has arrived. Only what this process has not hashed is read, for bytes are only added: else
         chunks that reach several workers in turn would cost the square of their number."""
         hashed, hasher = self.hashes.get(upload_id) or (0, new_hash(algorithm))
+        if hashed != size and not wait:
+            raise WouldBlock(upload_id)
         self.hashes.drop(upload_id)  # it is changed from now on, and of so many bytes again when the session is closed
         if hashed > size:
             hashed, hasher = 0, new_hash(algorithm)
@@ -144,9 +147,12 @@ class LocalUpload(UploadSession):
             self._hasher.update(buffer)
         self.offset += size
 
-    def publish(self, digest: Digest) -> None:
+    def publish(self, digest: Digest, *, wait: bool = True) -> None:
         """Publish what has arrived under its digest. Raises DigestInvalid if it has another one; then, as after success
-        and on a full disk, nothing of the session is left."""
+        and on a full disk, nothing of the session is left. With `wait` false, WouldBlock before a flush, before the
+        bytes are read, and where the name is not free."""
+        if not wait and (self._uploads.context.durable.waits or digest.algorithm != self.algorithm):
+            raise WouldBlock(self.id)
         try:
             self._verify(digest)
             if self._uploads.context.durable.waits:
@@ -156,7 +162,7 @@ class LocalUpload(UploadSession):
                     # fsync(2): after an error the next one may report success for bytes that never arrived.
                     self.cancel()
                     raise
-            self._uploads.blobs.publish(self._name, digest, keys.upload(self._name, self.id))
+            self._uploads.blobs.publish(self._name, digest, keys.upload(self._name, self.id), wait=wait)
         except (DigestInvalid, NoSpace):
             self.cancel()
             raise

@@ -102,8 +102,8 @@ class BucketUploads:
             raise lost(upload_id)
         return session.offset
 
-    def resume(self, name: str, upload_id: str) -> BucketUpload:
-        """Open a session for writing. Raises BlobUploadUnknown, UploadConflict, Busy."""
+    def resume(self, name: str, upload_id: str, *, wait: bool = True) -> BucketUpload:
+        """Open a session for writing, always with a wait. Raises BlobUploadUnknown, UploadConflict, Busy."""
         known = self._claim(name, _parsed(upload_id))
         try:
             if known is not None and len(known.buffer) == known.session.tail:

@@ -396,9 +396,9 @@ class BucketUpload(UploadSession):
 
     # -- the end --------------------------------------------------------------------------------
 
-    def publish(self, digest: Digest) -> None:
-        """Publish under its digest what has arrived. Raises DigestInvalid if it is something else; then, as
-        after success and without space, nothing of the session is left."""
+    def publish(self, digest: Digest, *, wait: bool = True) -> None:
+        """Publish under its digest what has arrived, always with a wait. Raises DigestInvalid if it is something else;
+        then, as after success and without space, nothing of the session is left."""
         try:
             with self._breaking():
                 self._publish(digest)
