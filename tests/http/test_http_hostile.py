@@ -101,6 +101,28 @@ def test_malformed_chunks(raw: Raw, chunk: bytes) -> None:
     assert is_oci_error(body)
 
 
+@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n\r\n", b"ffffffffffffffffff\r\n", b"3\r\nabcd\r\n", b"1\na\n"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/v2/a/manifests/x", 400),
+        ("PATCH", "/v2/a/blobs/uploads/x", 404),
+        ("POST", f"/v2/a/blobs/uploads/?digest={digest(b'abc')}", 400),
+        ("GET", "/v2/", 200),
+        ("GET", "/nowhere", 404),
+    ],
+)
+def test_malformed_chunks_in_one_piece_with_the_head(
+    raw: Raw, server: Server, method: str, path: str, status: int, chunk: bytes
+) -> None:
+    """The body is refused before there is a task for the request, whose answer is sent nevertheless."""
+    raw.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunk)
+    answer = raw.rest()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1") == 1
+    assert "a bug" not in server.log()
+
+
 @pytest.mark.parametrize("path", ["/v2/../../etc/passwd", "/v2/a/../b/tags/list", "//v2/", "/v2/./tags/list"])
 def test_dots(raw: Raw, path: str) -> None:
     status, _, body = raw.head("GET", path).answer()

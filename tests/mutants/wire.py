@@ -841,4 +841,13 @@ MUTANTS = [
         "",
         UNITS + "test_what_a_body_has_is_given_back_whatever_becomes_of_its_task",
     ),
+    _wire(
+        "refused-before-its-request",
+        "I14",
+        "a body that is refused as it comes with its head has an answer",
+        "protocol.py",
+        "        self._request = request  # from now on its answer is to come, whatever is found in its body\n",
+        "        self._request = request if self._body is None else None\n",
+        "tests/http/test_http_hostile.py::test_malformed_chunks_in_one_piece_with_the_head",
+    ),
 ]

@@ -255,13 +255,14 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 body = SizedBody(self, request.length, expects=expects)
             request.body = self._body = body
-            behind, self._pending = self._pending, b""
+        self._request = request  # from now on its answer is to come, whatever is found in its body
+        if self._body is not None:
+            body, behind, self._pending = self._body, self._pending, b""
             if behind:
                 self._took(body, body.feed(behind))
             if self._half_closed and self._body is not None:
                 self.end_body(SizeInvalid(f"the body ended after {body.arrived} bytes, too early"))
         self._wait = Wait.NOTHING
-        self._request = request
         self._task = self._loop.create_task(self._serve(request))
 
     async def _serve(self, request: Request) -> None:
