@@ -153,6 +153,12 @@ def test_two_routes_of_one_prefix(tmp_path: Path) -> None:
     ("name", "content", "text"),
     [
         ("c.toml", b"[http\n", "neither TOML nor JSON"),
+        ("c.toml", b"", "is empty"),
+        ("c.json", b" \n", "is empty"),
+        ("c.yaml", b"\n", "is empty"),
+        ("c.json", b"[]", "a table of keys"),
+        ("c.json", b"null", "a table of keys"),
+        ("c.json", b"[http]", "not JSON"),
         ("c.toml", b"\xff", "not UTF-8 at byte 0"),
         ("c.json", b"{", "not JSON"),
         ("c.json", b'{"a":' * 100_000, "not JSON"),

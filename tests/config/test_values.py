@@ -122,9 +122,19 @@ def test_patterns_of_which_no_expression_is_made(pattern: str) -> None:
         PATTERN.read(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["**", "team/{a,b}/**", "[", "{", "{1..1000}", "a\\"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["**", "team/{a,b}/**", "{1..1000}", "{a,{b,c}}", "[a-z]*", "[^a]", "[!a]", "\\[", "[\\]]", "[a{]", "\\}"],
+)
 def test_globs(pattern: str) -> None:
     assert GLOB.read(pattern) == pattern
+
+
+@pytest.mark.parametrize("pattern", ["[", "a[b", "[]", "[]a]", "[^]", "[!", "{", "a{b", "{a,{b}", "a}", "}{", "a\\"])
+def test_a_glob_that_is_not_closed(pattern: str) -> None:
+    """zot refuses it; taken for its characters, it would let in whom nobody meant."""
+    with pytest.raises(ValueError, match="has no counterpart"):
+        GLOB.read(pattern)
 
 
 @pytest.mark.parametrize("pattern", ["{a,b}" * 12, "{1..99999999}", "{1..99999999}/**"])

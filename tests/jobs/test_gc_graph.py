@@ -155,7 +155,7 @@ def test_i5_references_beside_the_rows_stop_deletion(kept: Kept, field: str) -> 
     document = json.loads(image.manifest)
     beside = document["layers"] if field.lower() in ("layers", "blobs") else document["config"]
     kept.lay(image.manifest, *image.blobs, rows=[])
-    kept.write(keys.index("a"), json.dumps({"schemaVersion": 2, field: beside}).encode())
+    kept.write(keys.index("a"), json.dumps({"schemaVersion": 2, "manifests": [], field: beside}).encode())
     assert kept.collect().exit_code == 5
     with pytest.raises(Referenced, match=f"index.json has '{field}'"):
         kept.store.repository_for_push("a").delete_blob(digest_of(image.blobs[-1]))

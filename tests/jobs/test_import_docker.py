@@ -201,6 +201,21 @@ def test_names_that_are_no_list(store: Store, made: Image, tmp_path: Path, names
     assert store.repository("a").tags() == []
 
 
+@pytest.mark.parametrize("name", ["UP:9", "../../x:9", "a:b:9", "b/-:9"])
+def test_a_tag_of_no_repository_is_not_given_to_another(store: Store, made: Image, tmp_path: Path, name: str) -> None:
+    """Whoever pulls b:9 would run an image that somebody else has named."""
+    other = image("alpine")
+    images = saved("docker", (made, ["b:1", name]), (other, [name.replace("9", "8")]))
+    path = archive(tmp_path / "a.tar", images)
+    report = run_import(store, path)
+    assert (report.exit_code, kinds(report)) == (5, ["bad_ref_name", "bad_ref_name"]), report.document()
+    assert "names no repository" in report.findings[0].reason
+    assert store.repository("b").tags() == ["1"]
+    assert len(store.repository("b").index()) == 2, "the other image is there, without a tag"
+    assert run_import(store, path, repo="own", all=True).exit_code == 0
+    assert store.repository("own").tags() == ["1", "8", "9"], "there is no other whose tags they could be"
+
+
 def test_i14_a_config_and_a_layer_are_looked_into_once(
     store: Store, made: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,4 +190,14 @@ MUTANTS = [
         "            flushed = True\n",
         ROWS + "test_i4_a_mount_of_what_is_there_flushes_it",
     ),
+    Mutant(
+        "no-list-is-an-empty-one",
+        kinds.CLAIMS,
+        "I5",
+        "an index.json without manifests is damaged, and nothing is collected by it",
+        "storage/index.py",
+        '        if "manifests" not in found:',
+        '        if "schemaVersion" not in found:',
+        "tests/storage/test_storage_index.py::test_what_is_no_index_is_refused",
+    ),
 ]

@@ -102,9 +102,9 @@ def test_i9_the_order_of_rows_survives() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("body", [b'{"schemaVersion":2,"manifests":null}', b'{"schemaVersion":2}'])
-def test_null_manifests_read_as_none_and_are_written_as_an_array(body: bytes) -> None:
-    index = parse_index(body)
+def test_null_manifests_read_as_none_and_are_written_as_an_array() -> None:
+    """So does a Go program write them."""
+    index = parse_index(b'{"schemaVersion":2,"manifests":null}')
     assert (len(index), index.tags()) == (0, [])
     assert rendered(index)["manifests"] == []
 
@@ -116,7 +116,8 @@ def test_a_new_index_is_an_image_index() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{", b"[]", b"null", b"7", b"\xff\xfe{}", b'{"schemaVersion":1,"manifests":[]}', b'{"manifests":[]}',
+        b"", b"{", b"[]", b"null", b"7", b'{"schemaVersion":2}', b"\xff\xfe{}",
+        b'{"schemaVersion":1,"manifests":[]}', b'{"manifests":[]}',
         b'{"schemaVersion":"2","manifests":[]}', b'{"schemaVersion":2,"manifests":{}}',
         b'{"schemaVersion":2,"manifests":"x"}', b'{"schemaVersion":2,"manifests":[]}}',
         b'{"schemaVersion":2,"manifests":[]', b'{"schemaVersion":2,"manifests":[,]}',
@@ -185,7 +186,7 @@ def test_annotations_that_are_no_object(annotations: object) -> None:
     with pytest.raises(LayoutInvalid, match="annotations"):
         index.copy().annotate("a", "b")
     with pytest.raises(LayoutInvalid, match="annotations"):
-        parse_index(b'{"schemaVersion":2,"annotations":{"\xff":"a"}}').annotation("a")
+        parse_index(b'{"schemaVersion":2,"manifests":[],"annotations":{"\xff":"a"}}').annotation("a")
 
 
 def test_a_name_within_is_no_second_list() -> None:

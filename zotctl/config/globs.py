@@ -9,6 +9,8 @@ from functools import lru_cache
 MOST_EXPANDED = 1000
 """How many globs the braces of one may stand for. Each of them becomes a regular expression."""
 REMEMBERED_GLOBS = 10_000
+_CLOSED = re.compile(r"\\.|\[[!^]?+(?:\\.|[^\\\]])(?:\\.|[^\\\]])*\]", re.DOTALL)
+"""An escaped character, or a class of at least one."""
 
 
 def matches(name: str, globs: Sequence[str]) -> bool:
@@ -18,11 +20,26 @@ def matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def check_glob(pattern: str) -> None:
-    """Raises ValueError for what is no glob, such as braces that stand for more than MOST_EXPANDED of them."""
+    """Raises ValueError for what is no glob: a class or braces that are not closed, which zot refuses too, or braces
+    that stand for more than MOST_EXPANDED globs."""
+    if (open_mark := _unclosed(pattern)) is not None:
+        raise ValueError(f"{pattern!r} is not usable as a glob: its {open_mark} has no counterpart")
     try:
         _expressions(pattern)
     except Exception as error:  # the library's own are not public
         raise ValueError(f"{pattern!r} is not usable as a glob: {error}") from None
+
+
+def _unclosed(pattern: str) -> str | None:
+    """The mark that stands alone, if one does: doublestar matches nothing by such a glob, wcmatch the mark itself."""
+    opened = 0
+    for mark in re.findall(r"[\\\[{}]", _CLOSED.sub("", pattern)):
+        if mark in "\\[":
+            return str(mark)
+        opened += 1 if mark == "{" else -1
+        if opened < 0:
+            return "}"
+    return "{" if opened else None
 
 
 @lru_cache(REMEMBERED_GLOBS)

@@ -64,11 +64,13 @@ def reload_config(config: Config) -> Config:
 
 def _read(file: str, problems: Problems) -> Document:
     text = _text(file)
+    if not text.strip():
+        raise ConfigError(f"{file}: is empty; for the defaults, name no file")
     if file.lower().endswith((".yaml", ".yml")):
         values = _parse_yaml(file, text)
         _check_values(file, values)
         return read_zot(file, values, problems)
-    is_json = text.lstrip().startswith("{")
+    is_json = file.lower().endswith(".json") or text.lstrip().startswith("{")
     values = _parse_json(file, text) if is_json else _parse_toml(file, text)
     _check_values(file, values)
     return read_zot(file, values, problems) if is_json or is_zot(values) else read_own(file, values)
@@ -76,7 +78,7 @@ def _read(file: str, problems: Problems) -> Document:
 
 def _text(file: str) -> str:
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open(file, encoding="utf-8-sig") as stream:
             return stream.read()
     except OSError as error:
         raise ConfigError(about_file(file, error)) from None
@@ -86,9 +88,11 @@ def _text(file: str) -> str:
 
 def _parse_json(file: str, text: str) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = load_json(text)
+        values = load_json(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: not zot's configuration, which is a table of keys")
     return values
 
 

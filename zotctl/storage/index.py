@@ -544,7 +544,9 @@ def _split(body: bytes) -> tuple[dict[str, bytes], list[msgspec.Raw]]:
     """The fields of an index, `manifests` without its rows, and the bytes of the rows. Raises LayoutInvalid."""
     try:
         found = decode_fields(body)
-        rows = found.get("manifests", msgspec.Raw(b"[]"))
+        if "manifests" not in found:  # some of its programs write null for none, but all write it
+            raise LayoutInvalid("index.json: manifests is missing, which is REQUIRED (image-spec, image-index.md)")
+        rows = found["manifests"]
         fields = {name: b"[]" if name == "manifests" else bytes(raw) for name, raw in found.items()}
         if fields.get("schemaVersion") != b"2":
             raise LayoutInvalid("index.json: schemaVersion is not 2 (image-spec, image-index.md)")

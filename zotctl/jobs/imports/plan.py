@@ -97,7 +97,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class _Named:
     """A row with one of its names. `name`: as it is written; `exact`, `alias`: see `tag_names`; `repository`: the one
-    that the name proposes."""
+    that the name proposes. `misnamed`: its repository is none, and it goes to that of other images."""
 
     row: Row
     digest: Digest
@@ -105,6 +105,7 @@ class _Named:
     exact: str | None
     alias: str | None
     repository: str | None
+    misnamed: bool = False
 
 
 @dataclass
@@ -218,7 +219,7 @@ def repository_of(full_name: str | None) -> str | None:
     if not full_name or not any(mark in full_name for mark in ":/@"):
         return None
     above, slash, last = full_name.partition("@")[0].rpartition("/")
-    name = above + slash + last.partition(":")[0]
+    name = above + slash + (last.rpartition(":")[0] or last)
     host, slash, rest = name.partition("/")
     return valid_name(rest if slash and (host == "localhost" or "." in host or ":" in host) else name)
 
@@ -245,13 +246,15 @@ def _by_repository(
 def _shared_out(
     layout: Layout, named: list[_Named], facts: dict[str, ManifestFacts], proposed: list[str]
 ) -> dict[str, list[_Named]]:
-    """Rows that propose no repository go where a row needs them, or where their subject goes."""
+    """Rows that propose no repository go where a row needs them, or where their subject goes. A full name whose
+    repository is none gives no tag there: it would be one of another repository."""
     rows: dict[str, list[_Named]] = {}
     taken: set[str] = set()
     for repository in proposed:
         own = {row.digest for row in named if row.repository == repository}
         near = own | (_related(named, own, facts) if len(proposed) > 1 else {row.digest for row in named})
-        rows[repository] = [r for r in named if r.repository == repository or (not r.repository and r.digest in near)]
+        found = (r for r in named if r.repository == repository or (not r.repository and r.digest in near))
+        rows[repository] = [r if r.repository or not r.alias else replace(r, alias=None, misnamed=True) for r in found]
         taken |= near
     if left := [row for row in named if not row.repository and row.digest not in taken]:
         rows.setdefault(_default(layout), []).extend(left)
@@ -304,10 +307,12 @@ def _tagged(repository: str, rows: list[_Named], plan: ImportPlan) -> list[Wante
         tag, fault = tags.of(position, row)
         if fault is not None:
             plan.findings.append(_finding(repository, row, fault))
-        if not tags.is_twin(position, row, tag):
+        is_twin = tags.is_twin(position, row, tag)
+        if not is_twin:
             wanted.append(Wanted(row.row, row.digest, tag))
-            plan.names_lost += fault is not None
-            plan.tags_lost += fault is not None and (row.alias is not None or KIND in annotations_of(row.row))
+        if fault is not None and (row.misnamed or not is_twin):
+            plan.names_lost += 1
+            plan.tags_lost += row.misnamed or row.alias is not None or KIND in annotations_of(row.row)
     return wanted
 
 
@@ -317,6 +322,7 @@ class _Tags:
     def __init__(self, rows: list[_Named]) -> None:
         self._last = {row.exact: position for position, row in enumerate(rows) if row.exact}
         self._rows = rows
+        self._well_named = {row.digest for row in rows if not row.misnamed}
         self._aliases: dict[str, list[int]] = {}
         for position, row in enumerate(rows):
             if row.alias:
@@ -328,6 +334,8 @@ class _Tags:
             return (row.exact, None) if last else (None, f"a later row has the tag {row.exact} too, and wins")
         if row.alias:
             return self._of_alias(row.alias, position, row)
+        if row.misnamed:
+            return None, f"{quoted(row.name or '')} names no repository that could be, so nothing gets its tag"
         return None, f"{quoted(row.name)} is no tag and holds none" if row.name is not None else None
 
     def _of_alias(self, alias: str, position: int, row: _Named) -> tuple[str | None, str | None]:
@@ -342,6 +350,8 @@ class _Tags:
         """Whether this row, which gets no tag, would only repeat the row that gets it."""
         if tag is not None:
             return False
+        if row.misnamed:
+            return row.digest in self._well_named
         named = self._last.get(row.exact or row.alias or "", self._aliases.get(row.alias or "", [position])[0])
         return named != position and self._rows[named].digest == row.digest
 
