@@ -108,7 +108,7 @@ def bomb(item: str) -> str:
         (bomb("{<<: [%s]}"), f"line 6: more than {MOST_NODES} values with what aliases repeat"),
         ("[a]", "not zot's configuration, which is a table of keys"),
         ("storage: {}", "storage.rootDirectory: is missing"),
-        ("", "is empty"),
+        ("", "storage.rootDirectory: is missing"),
         ("a: " + "[" * 110 + "]" * 110, "nested deeper than 100 levels"),
         ("a: 0x" + "f" * 5000, "is no integer of 64 bits"),
     ],

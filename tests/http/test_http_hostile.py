@@ -38,6 +38,10 @@ def raw(server: Server) -> Iterator[Raw]:
         (b"nonsense\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: a b/c@d\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.1\r\nHost: x:y\r\n\r\n", 400),
+        (b"GET /v2/ HTTP/1.0\r\nHost: <x>\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
@@ -47,13 +51,20 @@ def raw(server: Server) -> Iterator[Raw]:
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9000 + b"\r\n\r\n", 431),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 500 + b"\r\n", 400),
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_malformed(raw: Raw, data: bytes, status: int) -> None:
     got, headers, body = raw.send(data).answer()
     assert (got, headers["connection"]) == (status, "close")
     assert is_oci_error(body)
     assert raw.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "host", ["x", "x:5000", "X.example.:", "127.0.0.1:1", "[::1]:5000", "[fe80::1%25eth0]", "my_host", "", "a%2Fb"]
+)
+def test_hosts(raw: Raw, host: str) -> None:
+    assert raw.send(f"GET /v2/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).answer()[0] == 200
 
 
 @pytest.mark.parametrize("method", [b"FOO", b"get", b"PUTT", b"BREW-COFFEE", b"X" * 64])

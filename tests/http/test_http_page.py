@@ -148,7 +148,7 @@ def test_what_a_client_sends_is_not_written_into_a_page_as_html(server: Server) 
     ("headers", "command"),
     [
         ({"Host": "images.example:5000"}, "skopeo copy --src-tls-verify=false docker://images.example:5000/public/app:v1"),
-        ({"Host": "x; rm -rf ~"}, "skopeo copy --src-tls-verify=false docker://REGISTRY/public/app:v1"),
+        ({"Host": "x;$(reboot)"}, "skopeo copy --src-tls-verify=false docker://REGISTRY/public/app:v1"),
         ({"Host": "a.example", "X-Forwarded-Proto": "https"}, "skopeo copy docker://a.example/public/app:v1"),
         ({"Host": "[::1]:5000"}, "docker pull [::1]:5000/public/app:v1"),
     ],

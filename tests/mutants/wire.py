@@ -850,4 +850,13 @@ MUTANTS = [
         "        self._request = request if self._body is None else None\n",
         "tests/http/test_http_hostile.py::test_malformed_chunks_in_one_piece_with_the_head",
     ),
+    _wire(
+        "any-host",
+        "I14",
+        "a Host that is none is refused",
+        "request.py",
+        '        if not _HOST(self.headers.get("host", "")):',
+        "        if False:",
+        "tests/http/test_http_hostile.py::test_malformed",
+    ),
 ]

@@ -64,8 +64,6 @@ def reload_config(config: Config) -> Config:
 
 def _read(file: str, problems: Problems) -> Document:
     text = _text(file)
-    if not text.strip():
-        raise ConfigError(f"{file}: is empty; for the defaults, name no file")
     if file.lower().endswith((".yaml", ".yml")):
         values = _parse_yaml(file, text)
         _check_values(file, values)

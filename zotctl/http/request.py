@@ -43,6 +43,8 @@ _SECRETS = frozenset({"authorization", "proxy-authorization", "cookie"})
 # RFC 9112, sections 3 and 2.3: single spaces, a target of printable ASCII, and two versions.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) ([\x21-\x7e]+) HTTP/1\.([01])\r\n").match
 _ABSOLUTE = re.compile(r"https?://[^/?#]+(.*)", re.IGNORECASE).fullmatch
+# RFC 9110, section 7.2: uri-host [ ":" port ], by RFC 3986, section 3.2.2; the zone of RFC 6874 too.
+_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?").fullmatch
 _LENGTH = re.compile(r"[0-9]+").fullmatch
 _ONCE = frozenset({"host", "content-length", "transfer-encoding"})
 
@@ -125,11 +127,14 @@ class Head:
 
     def _check_host(self) -> None:
         # RFC 9112, section 3.2: "A server MUST respond with a 400 [...] to any HTTP/1.1 request message that lacks a
-        # Host header field and to any request message that contains more than one Host header field line"
+        # Host header field and to any request message that contains more than one Host header field line or a Host
+        # header field with an invalid field value"
         if self._repeated:
             raise Malformed(400, f"malformed request: more than one {self._repeated}")
         if not self.is_http10 and "host" not in self.headers:
             raise Malformed(400, "malformed request: a Host header field is missing")
+        if not _HOST(self.headers.get("host", "")):
+            raise Malformed(400, "malformed request: the Host header field is no host with or without a port")
 
     def _body_length(self) -> int | None:
         """Section 6.3. What a proxy before us may have read in another way is refused (section 11.2)."""
