@@ -4,7 +4,9 @@ client has taken the name away and the commit died, the next writer finishes the
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from tests import images
 from tests.clocks import Hand
 from tests.doubles.filesystem import MemoryDriver
-from tests.faults import Crash
+from tests.faults import Crash, Recorder
 from tests.jobs.layouts import run_scrub, store_of, told
 from tests.stores import push_blob, push_image, root_over, store_over
 from zotctl.errors import IndexMissing, IoFailed, NotFound, NotYetReadable, ZotctlError
@@ -25,6 +27,7 @@ from zotctl.jobs.run import Run
 from zotctl.storage import Store, keys
 from zotctl.storage.clock import Clock
 from zotctl.storage.driver import Capabilities, Driver, Info, Reader
+from zotctl.storage.local import network as network_drivers
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.network import NetworkDriver
@@ -304,6 +307,206 @@ def test_i4_gc_keeps_what_is_left_of_an_index_that_went_while_it_ran(root: Path)
     later = Ages(store.roots[0].driver, store.clock.now() + 9e6, store.clock)
     remove_index_temps(store.roots[0], "a", 0.0, later)
     assert len(list((root / "a").glob(f"{keys.INDEX_TEMP_PREFIX}*"))) == 1
+
+
+# -- where both requests are ours, since the client's may come late -------------------------------
+
+
+def nfs(root: Path) -> NetworkDriver:
+    return NetworkDriver(str(root), capabilities=Capabilities(local=False, exchange=False, replaces=False))
+
+
+def mounted(root: Path, wrap: Callable[[Driver], Driver] = lambda driver: driver) -> Store:
+    return store_over(wrap(nfs(root)), clock=Quick())
+
+
+def served(root: Path) -> Store:
+    """By a server that has met what there is."""
+    store = mounted(root)
+    with suppress(NotYetReadable):
+        store.repository("a")
+    store.maintain()
+    return store
+
+
+def left_in(root: Path) -> list[str]:
+    return [path.name for path in (root / "a").iterdir() if path.name.startswith(".")]
+
+
+class Held(WrappedDriver):
+    """The client of a process that is killed, or frozen, at the n-th of its requests from the moment when it takes the
+    name of index.json away. `held` is the request that still goes to the server, some time or other."""
+
+    def __init__(self, inner: Driver, at: int, then: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self.left, self.then, self.held, self.dead = at, then, lambda: None, False
+
+    def rename(self, source: str, target: str) -> None:
+        self._do(lambda: self.inner.rename(source, target), begins=source == "a/index.json")
+
+    def link(self, source: str, target: str) -> None:
+        self._do(lambda: self.inner.link(source, target))
+
+    def unlink(self, key: str) -> None:
+        self._do(lambda: self.inner.unlink(key))
+
+    def _do(self, request: Callable[[], None], *, begins: bool = False) -> None:
+        if self.dead:
+            raise Crash("killed")
+        self.begun = begins or getattr(self, "begun", False)
+        if self.begun:
+            self.left -= 1
+            if self.left == 0:
+                self.held = request
+                self.then()
+        request()
+
+
+def killed_at(root: Path, request: int) -> Callable[[], None]:
+    """Push `v2` up to a request of its swap. Returns what sends that."""
+    made = list[Held]()
+
+    def kill() -> None:
+        made[0].dead = True
+        raise Crash("killed")
+
+    def wrap(driver: Driver) -> Driver:
+        made.append(Held(driver, request, kill))
+        return made[0]
+
+    with pytest.raises(Crash):
+        push_image(mounted(root, wrap), "a", "v2", seed="two")
+    return made[0].held
+
+
+def test_i3_no_client_is_asked_to_replace_an_index(root: Path) -> None:
+    recorder = Recorder(nfs(root))
+    push_image(store_over(recorder, clock=Quick()), "a", "v2", seed="two")
+    assert not [call for call in recorder.calls if call.method == "rename" and call.target == "a/index.json"]
+    assert another(root).repository("a").tags() == ["v1", "v2"]
+    assert left_in(root) == []
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "never sent"])
+@pytest.mark.parametrize("request_", [1, 2, 3, 4], ids=["aside", "named", "own name", "old one"])
+def test_i4_a_commit_that_is_killed_at_any_request(root: Path, request_: int, sent: bool) -> None:
+    """What it had not told anybody may be there or not; the rest is, at once or after the next commit."""
+    late = killed_at(root, request_)
+    if sent:
+        late()
+    assert run_gc(mounted(root)).errors == []
+    push_image(mounted(root), "a", "v3", seed="three")
+    expected = ["v1", "v3"] if request_ == 1 or (request_ == 2 and not sent) else ["v1", "v2", "v3"]
+    assert mounted(root).repository("a").tags() == expected
+    assert left_in(root) == []
+
+
+@pytest.mark.parametrize("request_", [1, 2, 3, 4], ids=["aside", "named", "own name", "old one"])
+def test_i4_a_request_of_a_dead_process_that_comes_late_undoes_no_commit(root: Path, request_: int) -> None:
+    """Its lock is free, and its client was cut off: the server gets it after the commits of others."""
+    late = killed_at(root, request_)
+    for number in range(3):
+        push_image(served(root), "a", f"w{number}", seed=f"{number}")
+    with suppress(ZotctlError):
+        late()
+    assert {"v1", "w0", "w1", "w2"} <= set(served(root).repository("a").tags())
+    push_image(mounted(root), "a", "w3", seed="w3")
+    assert {"v1", "w0", "w1", "w2", "w3"} <= set(mounted(root).repository("a").tags())
+    assert left_in(root) == []
+
+
+@pytest.mark.parametrize("request_", [1, 2, 3, 4], ids=["aside", "named", "own name", "old one"])
+def test_i4_a_process_that_was_frozen_in_its_swap_goes_on(root: Path, request_: int) -> None:
+    """It has lost its lock meanwhile, and does not know."""
+
+    def others_go_on() -> None:
+        run_gc(mounted(root), 3600.0)
+        push_image(mounted(root), "a", "w", seed="w")
+
+    store = mounted(root, lambda driver: Held(driver, request_, others_go_on))
+    local_of(store.roots[0]).context.locks._try = lambda byte: Unlocked()  # type: ignore[method-assign,assignment,return-value]
+    push_image(store, "a", "v2", seed="two")
+    assert mounted(root).repository("a").tags() == ["v1", "v2", "w"]
+
+
+class Unlocked:
+    """A lock that is lost."""
+
+    def current(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+def test_i4_a_file_that_is_made_between_the_two_loses_no_row(root: Path) -> None:
+    """A foreign tool has met no index.json, and begun with its own image alone."""
+    made = images.image("foreign")
+    images.lay_out(root / "b", made, [images.row(made, "foreign")])
+    for path in (root / "b/blobs/sha256").iterdir():
+        path.rename(root / "a/blobs/sha256" / path.name)
+
+    def make() -> None:
+        (root / "b/index.json").rename(root / "a/index.json")
+
+    push_image(mounted(root, lambda driver: Held(driver, 2, make)), "a", "v2", seed="two")
+    assert mounted(root).repository("a").tags() == ["foreign", "v1", "v2"]
+    assert left_in(root) == []
+
+
+def test_i4_of_what_is_left_the_last_comes_back(root: Path) -> None:
+    """A process dies with its swap half done, another one beside it; then a late request of the first takes away what a
+    third has made of it."""
+    late = killed_at(root, 1)
+    with nfs(root).open("a/index.json") as reader:
+        base = reader.read_at(0, 1 << 20)
+    push_image(mounted(root), "a", "w", seed="w")
+    older = keys.Swap("older", 1_900_000_000_000_000_000, 1_700_000_000_000_000_000, was=True)
+    with nfs(root).create(older.key("a")) as writer:
+        writer.write([base])
+        writer.set_attributes(None, older.before)
+    time.sleep(0.05)
+    late()
+    assert served(root).repository("a").tags() == ["v1", "w"]
+
+
+@pytest.mark.parametrize(("kind", "replaces"), [("nfs", False), ("nfs4", False), ("fuse.sshfs", True), ("cifs", True)])
+def test_i4_of_which_file_systems_a_client_takes_two_requests(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str, replaces: bool
+) -> None:
+    monkeypatch.setattr(network_drivers, "filesystem", lambda path: kind)
+    driver = network_drivers.detect(str(root))
+    assert driver.capabilities.replaces is replaces
+    assert network_drivers.probe(driver, ".zotctl/tmp").replaces is replaces
+
+
+def test_i4_what_was_never_stamped_is_not_taken(root: Path) -> None:
+    """Its writer was killed long ago, between the last byte and the stamp. It is an index, and no later one."""
+    push_image(mounted(root), "a", "v2", seed="two")
+    unfinished = keys.Swap("unfinished", 2_000_000_000_000_000_000, 1_900_000_000_000_000_000)
+    (root / unfinished.key("a")).write_bytes((root / "a/index.json").read_bytes())
+    push_image(mounted(root), "a", "v3", seed="three")
+    (root / "a/index.json").unlink()
+    assert "index.json is missing in a" in str(run_gc(mounted(root), 3600.0).errors)
+    assert not (root / "a/index.json").exists()
+
+
+def test_i4_what_was_set_aside_late_is_not_removed(root: Path) -> None:
+    """Another program has made index.json anew meanwhile, and the next commit has not merged what there was."""
+    late = killed_at(root, 1)
+    push_image(mounted(root), "a", "w", seed="w")
+    late()
+    (root / "a/index.json").write_bytes(images.index([]))
+    push_image(mounted(root), "a", "v3", seed="three")
+    assert run_gc(mounted(root), 3600.0).errors == []
+    assert mounted(root).repository("a").tags() == ["v1", "v3", "w"]
+
+
+def test_i4_what_was_replaced_before_a_later_commit_does_not_come_back(root: Path) -> None:
+    killed_at(root, 4)
+    push_image(mounted(root), "a", "v3", seed="three")
+    (root / "a/index.json").unlink()
+    assert "index.json is missing in a" in str(run_gc(mounted(root)).errors)
+    assert not (root / "a/index.json").exists()
 
 
 # -- an index.json that is missing, and no swap ------------------------------------------------------

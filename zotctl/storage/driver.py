@@ -119,6 +119,9 @@ class Capabilities(NamedTuple):
     local: bool = True
     """False: a system call may wait for a network, so none may be made on an event loop."""
     exchange: bool = True
+    replaces: bool = True
+    """Does a rename give the name of an open file to another one by one request? An NFS client sends two, of which the
+    first takes the name away, and both may reach the server after the death of the process that made them."""
 
 
 class Reader(Protocol):

@@ -95,7 +95,7 @@ _UPLOAD_ALGORITHMS = ("sha256", "sha512", "blake3")
 """By number, so entries may only be appended."""
 
 _upload_id = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}").fullmatch
-_swap = re.compile(rf"{re.escape(INDEX_TEMP_PREFIX)}(\w+)-([0-9a-f]{{1,16}})-([0-9a-f]{{1,16}})").fullmatch
+_swap = re.compile(rf"{re.escape(INDEX_TEMP_PREFIX)}(\w+)-([0-9a-f]{{1,16}})-([0-9a-f]{{1,16}})(-was)?").fullmatch
 
 
 def parent(key: str) -> str:
@@ -136,21 +136,22 @@ def index_set_aside(name: str) -> str:
 class Swap(NamedTuple):
     """The name of a file that is swapped with index.json: a token, and the time stamps (nanoseconds) of the new and of
     the old index.json. A file that is left under this name is the one or the other by its own time stamp, or else was
-    put there by another program."""
+    put there by another program. `was`: the name under which index.json is set aside by a request of its own."""
 
     token: str
     ours: int
     before: int
+    was: bool = False
 
     def key(self, name: str) -> str:
         """Of the file in the repository `name`."""
-        return index_temp(name, f"{self.token}-{self.ours:x}-{self.before:x}")
+        return index_temp(name, f"{self.token}-{self.ours:x}-{self.before:x}{'-was' if self.was else ''}")
 
 
 def parse_swap(file: str) -> Swap | None:
     """Parse the name of a file; None: it is no name of this kind."""
     found = _swap(file)
-    return Swap(found[1], int(found[2], 16), int(found[3], 16)) if found else None
+    return Swap(found[1], int(found[2], 16), int(found[3], 16), bool(found[4])) if found else None
 
 
 def layout(name: str) -> str:

@@ -144,9 +144,8 @@ def _came_out_unseen(self: IndexFiles, held: Held, transaction: Any) -> None:
     self._came_out.clear()
 
 
-def _renamed_over(self: IndexFiles, temp: str, index: str) -> bool:
-    self._context.driver.rename(temp, index)
-    return False
+def _renamed_over(self: IndexFiles, name: str, swap: keys.Swap) -> None:
+    self._context.driver.rename(swap.key(name), keys.index(name))
 
 
 def _only_what_is_new(before: Index, after: Index) -> Any:

@@ -178,7 +178,7 @@ class IndexFiles:
             except NotFound:
                 if (missing := _missing_index(self._context, name)) is None:
                     raise
-            is_cut = _finishes_swaps(self._context) and bool(_swaps_in(self._context, name))
+            is_cut = _finishes_swaps(self._context) and bool(_left_in(self._context, name))
             if is_cut and self._context.clock.elapsed() > until:
                 self._unfinished.add(name)
                 what = f"index.json is missing in {name}, since a commit was cut short"
@@ -315,10 +315,9 @@ class IndexFiles:
         return before
 
     def _finish_swap(self, held: Held) -> bool:
-        """Put an index.json back that a commit has taken away and died: an NFS client replaces a file that is open on
-        its host by two requests. No commit came after the swaps that are there (`_remove_swaps`). False: nothing is
-        missing but the whole layout. Raises IndexMissing: something is, and no swap tells what it was, so nobody may go
-        by an empty one."""
+        """Put an index.json back that a commit has taken away and died, where a file is replaced by two requests. No
+        commit came after what such commits have left (`_remove_swaps`). False: nothing is missing but the whole layout.
+        Raises IndexMissing: something is, and nothing tells what it was, so nobody may go by an empty one."""
         name, context = held.name, self._context
         if context.stat(keys.layout(name)) is None:
             return False
@@ -327,17 +326,17 @@ class IndexFiles:
         if (missing := _missing_index(context, name)) is None:
             make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
             return True
-        for swap in _swaps_in(context, name) if _finishes_swaps(context) else ():
+        for left in _left_in(context, name) if _finishes_swaps(context) else ():
             try:
-                parse_index(read(context.driver, swap.key(name), LARGEST_INDEX_BYTES))
+                parse_index(read(context.driver, left.key, LARGEST_INDEX_BYTES))
             except LayoutInvalid:
                 continue  # its writer died before it was whole, so it took no name away
             # Never over another file: a foreign tool may be making one.
-            if not place(context.driver, swap.key(name), keys.index(name)):
+            if not place(context.driver, left.key, keys.index(name)):
                 return True
             context.durable.flush_names(name)
-            context.discard(swap.key(name))
-            log.warning(f"{name}: index.json was missing, since a commit was cut short; {swap.key(name)} took its name")
+            context.discard(left.key)
+            log.warning(f"{name}: index.json was missing, since a commit was cut short; {left.key} took its name")
             return True
         raise missing
 
@@ -391,12 +390,17 @@ class IndexFiles:
             self._context.discard(temp)
             raise
         try:
-            swapped = self._give_name(temp, keys.index(name))
+            came_out = self._give_name(name, swap)
+        except _MadeAnew as error:
+            # Who made it saw none, and knew no row of the old one.
+            self._came_out.setdefault(name, []).append(_CameOut(error.key, empty_index()))
+            self._context.discard(temp)
+            return False
         except BaseException:
             self._discard_ours(temp, written)
             raise
-        if swapped:
-            self._look_at_old(name, temp, like, before)
+        if came_out is not None:
+            self._look_at_old(name, came_out, like, before)
         self._remember(name, draft, written)
         self._reserve.grow(sum(map(len, body)))
         return True
@@ -405,18 +409,33 @@ class IndexFiles:
         """Remove what commits have left that died before their rename, while index.json is known to be there: none of
         it may become the index.json after this commit (`_finish_swap`). And who wrote it may be frozen, and have lost
         the lock: its rename then finds nothing, and undoes no commit."""
-        for swap in _swaps_in(self._context, name):
-            if swap != ours:
-                self._context.driver.unlink(swap.key(name))
+        kept = {ours.key(name), *(one.key for one in self._came_out.get(name, ()))}
+        for left in _left_in(self._context, name):
+            if left.key not in kept and left.is_superseded:
+                self._context.driver.unlink(left.key)
 
-    def _give_name(self, temp: str, index: str) -> bool:
-        """Give the new file its name. True: `temp` now leads to the old file. False: the old file was replaced."""
-        if self._context.driver.capabilities.exchange:
+    def _give_name(self, name: str, swap: keys.Swap) -> str | None:
+        """Give the new file its name. Returns where the old file is now; None: it was replaced.
+
+        Where a client would replace it by two requests, these are ours, so that each state between them can be told,
+        and ended by others: a request that its client sends for a process that has died may come after the commits of
+        others, and must take nothing away for good, nor over anything. Raises _MadeAnew: a foreign tool has made
+        another index.json between the two.
+        """
+        driver, temp, index = self._context.driver, swap.key(name), keys.index(name)
+        if driver.capabilities.exchange:
             with suppress(CannotExchange):
-                self._context.driver.exchange(temp, index)
-                return True
-        self._context.driver.rename(temp, index)
-        return False
+                driver.exchange(temp, index)
+                return temp
+        if driver.capabilities.replaces:
+            driver.rename(temp, index)
+            return None
+        aside = swap._replace(was=True).key(name)
+        driver.rename(index, aside)
+        if not place(driver, temp, index):
+            raise _MadeAnew(aside)
+        self._context.discard(temp)
+        return aside
 
     def _discard_ours(self, temp: str, written: Info) -> None:
         """Remove our file after an error. The swap may have been done: then this is the name of another file. Half of
@@ -627,7 +646,7 @@ def _missing_index(context: LocalContext, name: str) -> IndexMissing | None:
     if context.stat(keys.layout(name)) is None or context.stat(keys.index_set_aside(name)) is not None:
         return None
     folders = [keys.blobs_of(name, entry.name) for entry in scan_or_empty(context.driver, keys.blobs(name))]
-    if not (any(scan_or_empty(context.driver, folder) for folder in folders) or _swaps_in(context, name)):
+    if not (any(scan_or_empty(context.driver, folder) for folder in folders) or _left_in(context, name)):
         return None
     return index_missing(name)
 
@@ -637,15 +656,30 @@ def _finishes_swaps(context: LocalContext) -> bool:
     return not context.driver.capabilities.local
 
 
-def _swaps_in(context: LocalContext, name: str) -> list[keys.Swap]:
-    """What was written to become the index.json and has not become it, the latest first by the storage's own clock."""
-    found = list[tuple[int, keys.Swap]]()
+class _Left(NamedTuple):
+    """A file that a commit has left: written to become the index.json, or set aside when it was that."""
+
+    key: str
+    swap: keys.Swap
+    info: Info
+
+    @property
+    def is_superseded(self) -> bool:
+        """Is it, beside an index.json, no more than what that was made from, or would have been? Not if a request that
+        came late has set aside what others had committed, or what another program had made."""
+        return self.info.mtime_ns == (self.swap.before if self.swap.was else self.swap.ours)
+
+
+def _left_in(context: LocalContext, name: str) -> list[_Left]:
+    """What could be an index.json that is missing, the latest first: that got its name or was written last, by the
+    storage's own clock, or, within a tick of it, has the later stamp."""
+    found = []
     for entry in scan_or_empty(context.driver, name):
         if (swap := keys.parse_swap(entry.name)) is not None:
-            info = context.stat(swap.key(name))
-            if info is not None and info.is_file and info.mtime_ns == swap.ours:
-                found.append((info.ctime_ns, swap))
-    return [swap for _, swap in sorted(found, reverse=True)]
+            info = context.stat(key := f"{name}/{entry.name}")
+            if info is not None and info.is_file and (swap.was or info.mtime_ns == swap.ours):
+                found.append(_Left(key, swap, info))
+    return sorted(found, key=lambda left: (left.info.ctime_ns, left.info.mtime_ns), reverse=True)
 
 
 def _own_stamp(now: int, before: Info) -> int:
@@ -662,6 +696,14 @@ def _is_stamped_by_us(info: Info) -> bool:
     """Does a write that comes after this look always change the generation? Only a write in place, within the same tick
     of the kernel's clock, may leave it as it is, and such a write has equal stamps; ours has a time of its own."""
     return info.mtime_ns != info.ctime_ns
+
+
+class _MadeAnew(Exception):
+    """`key`: of the file that was index.json."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 class _OtherFile(LayoutInvalid):

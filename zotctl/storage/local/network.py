@@ -227,7 +227,8 @@ def detect(path: str, *, owner: tuple[int, int] | None = None) -> LocalDriver:
     """The driver for a directory, by its file system. Links and locks are still to be tried (`probe`)."""
     kind = filesystem(path)
     if _NETWORK.match(kind):
-        return NetworkDriver(path, owner=owner, capabilities=Capabilities(local=False, exchange=False), filesystem=kind)
+        able = Capabilities(local=False, exchange=False, replaces=not kind.startswith("nfs"))
+        return NetworkDriver(path, owner=owner, capabilities=able, filesystem=kind)
     return LocalDriver(path, owner=owner, filesystem=kind)
 
 
@@ -242,8 +243,8 @@ def probe(driver: Driver, directory: str) -> Capabilities:
     except NoSpace:
         return driver.capabilities
     try:
-        return Capabilities(
-            _links(driver, name), _locks(driver, name), driver.capabilities.local, _exchanges(driver, name)
+        return driver.capabilities._replace(
+            links=_links(driver, name), locks=_locks(driver, name), exchange=_exchanges(driver, name)
         )
     finally:
         with suppress(StorageError):
