@@ -14,7 +14,7 @@ from tests.jobs.collecting import Place
 from tests.jobs.layouts import told
 from tests.jobs.test_scrub_rounds import Hand
 from tests.stores import push_blob, push_image, store_over, two_repositories
-from zotctl.errors import IoFailed, PermissionRefused, UsageError
+from zotctl.errors import IoFailed, NotFound, PermissionRefused, UsageError
 from zotctl.jobs.check.verify import VerifyOptions, verify
 from zotctl.jobs.report import Report
 from zotctl.jobs.run import Run
@@ -65,6 +65,13 @@ def test_known_damage_and_stubs_are_damage(memory: MemoryDriver, clock: Hand, de
     report = check(memory, clock, deep=deep)
     assert told(report) >= {("a", DIGEST, "digest_mismatch"), ("a", stray, "stub")}
     assert report.exit_code == 4
+
+
+@pytest.mark.parametrize("look", range(1, 9))
+def test_an_index_that_is_away_for_a_moment_is_no_damage(memory: MemoryDriver, clock: Hand, look: int) -> None:
+    """On NFS each commit takes it away, and other programs replace it by two calls."""
+    away = FailOn(memory, "stat", look, NotFound("away"), lambda key: key == keys.index("a"))
+    assert check(away, clock).findings == []
 
 
 def test_damage_of_a_shared_file_is_told_for_each_name(memory: MemoryDriver, clock: Hand) -> None:

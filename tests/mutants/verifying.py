@@ -415,4 +415,14 @@ MUTANTS = [
         "        if response.status_code == 401:",
         URL + "test_what_ends_a_run",
     ),
+    Mutant(
+        "missing-for-a-moment",
+        kinds.ANSWERS,
+        "I10",
+        "an index.json that a commit has taken away for a moment is no damage",
+        "jobs/check/verify.py",
+        "if key != keys.index(self._name) or self._has_no_index():",
+        "if True:",
+        "tests/jobs/test_verify_steps.py::test_an_index_that_is_away_for_a_moment_is_no_damage",
+    ),
 ]

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from zotctl.errors import Damaged, LayoutInvalid, NameInvalid, NotFound, StorageError, Unavailable
+from zotctl.errors import Damaged, IndexMissing, LayoutInvalid, NameInvalid, NotFound, StorageError, Unavailable
 from zotctl.jobs.ages import Ages, uploads
 from zotctl.jobs.check.hashing import (
     READ_ATTEMPTS,
@@ -357,10 +357,21 @@ class _LayoutCheck(_ContentCheck):
         if info is not None and info.is_file:
             self._modes.look(self._check.path(key), info)
         elif info is None:
-            yield self._refused(key, kind, f"{what} is missing", spec)
+            if key != keys.index(self._name) or self._has_no_index():
+                yield self._refused(key, kind, f"{what} is missing", spec)
         else:
             rest = _LINK if info.is_link else "no regular file"
             yield self._refused(key, kind, f"{what} is {rest}", spec)
+
+    def _has_no_index(self) -> bool:
+        """Is index.json missing for longer than a commit takes it away on a network? Raises NotYetReadable."""
+        try:
+            self._root.protocol.indexes.read(self._name)
+        except (NotFound, IndexMissing):
+            return True
+        except LayoutInvalid:
+            pass  # which is told when it is read
+        return False
 
     def _refused(self, key: str, kind: Kind, reason: str, spec: str | None) -> Finding:
         """A finding because of which a registry serves nothing of the repository."""
