@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from tests.clocks import Hand
 from tests.http.serving import until
 from tests.logins import hashed
 from zotctl.auth import passwords
+from zotctl.auth.logins import Logins, PasswordCheck
 from zotctl.auth.passwords import PasswordFile
+from zotctl.config import AuthConfig, HttpConfig
 from zotctl.errors import ConfigError, TooManyRequests
 
 
@@ -264,3 +267,13 @@ def test_no_password_matches_the_hash_for_unknown_users(tmp_path: Path) -> None:
     with opened(path) as users:
         assert users._nobody == b"$2b$10$" + b"." * 53
         bcrypt.checkpw(b"x", users._nobody)
+
+
+def test_a_password_may_have_colons(tmp_path: Path) -> None:
+    """RFC 7617: the name has none, and ends at the first."""
+    (tmp_path / "users").write_text(f"ann:{hashed('a:b:c')}\n")
+    logins = Logins(HttpConfig(auth=AuthConfig(htpasswd=str(tmp_path / "users"))))
+    check = logins.identify(f"Basic {b64encode(b'ann:a:b:c').decode()}", None, "")
+    assert isinstance(check, PasswordCheck)
+    assert check.user == "ann" and check.begin(None).result()
+    logins.close()

@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 
 from tests.tools import need
-from zotctl.config import BearerConfig
+from zotctl.config import AuthConfig, BearerConfig, HttpConfig
 from zotctl.errors import ConfigError, Unauthorized
 
 need("joserfc")
 
 from joserfc import jwk, jws, jwt  # noqa: E402
 
+from zotctl.auth.logins import Identity, Logins, PasswordCheck  # noqa: E402
+from zotctl.auth.policy import AccessRules  # noqa: E402
 from zotctl.auth.tokens import TOKEN_CHARACTERS, Token, TokenVerifier  # noqa: E402
+from zotctl.auth.users import User  # noqa: E402
 
 EC = jwk.ECKey.generate_key("P-256", {"kid": "one", "alg": "ES256", "use": "sig"}, private=True)
 RSA = jwk.RSAKey.generate_key(2048, {"kid": "two"}, private=True)
@@ -113,6 +116,7 @@ def test_forged_tokens(tmp_path: Path) -> None:
     "claims",
     [
         {"exp": NOW - 1}, {"nbf": NOW + DAY_S}, {"iat": NOW + DAY_S}, {"exp": "soon"}, {"iss": "other"}, {"iss": None},
+        {"aud": "registry-of-others"},
         {"aud": "other"}, {"aud": None}, {"aud": ["other"]}, {"aud": 7}, {"exp": math.nan}, {"exp": math.inf},
         {"exp": True}, {"exp": []}, {"nbf": math.nan}, {"nbf": "x"}, {"exp": -1}, {"exp": 0},
     ],
@@ -211,3 +215,17 @@ def test_files_without_public_keys_are_refused(tmp_path: Path) -> None:
         assert str(path) in caught.value.message
     with pytest.raises(ConfigError, match="No such file"):
         TokenVerifier(replace(CONFIG, cert=str(tmp_path / "absent")))
+
+
+def test_a_token_says_nothing_of_manifests_with_several_tags(tmp_path: Path) -> None:
+    """So a bearer may delete by digest."""
+    found = TokenVerifier(jwks(tmp_path, EC)).verify(token())
+    identity = Identity(User("ann"), AccessRules(None, login_possible=True), found)
+    assert not identity.allows("detectManifestCollision", "team/app")
+
+
+def test_a_token_is_no_password_of_basic(tmp_path: Path) -> None:
+    logins = Logins(HttpConfig(auth=AuthConfig(bearer=jwks(tmp_path, EC))))
+    assert not isinstance(logins.identify(f"Bearer {token()}", None, ""), PasswordCheck)
+    with pytest.raises(Unauthorized):
+        logins.identify(f"Basic {token()}", None, "")

@@ -177,3 +177,9 @@ def test_a_server_is_told_once_what_it_gives_away(tmp_path: Path, text: str, sai
         assert said in warnings[0]
     if said is not None and "group" not in said:
         assert load_config(str(file), options={}, environ={}, serving=False).warnings == ()
+
+
+def test_an_access_control_of_an_empty_list_allows_nothing(tmp_path: Path) -> None:
+    """To zot it is there, since a list is a value: without it the registry would be open."""
+    said = {"storage": {"rootDirectory": "/z"}, "http": {"accessControl": {"adminPolicy": {"conditions": []}}}}
+    assert load(zot(tmp_path, said)).http.access_control == AccessControl()

@@ -302,3 +302,10 @@ def test_two_drivers_in_different_case_are_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["s3://Images", "s3://my_images", "s3://ab", "s3://abc/my images/über uns"])
 def test_names_that_some_object_stores_have(text: str) -> None:
     assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(("said", "read"), [("false", "auto"), ("true", "path"), (False, "auto")])
+def test_forcepathstyle_may_be_a_text(tmp_path: Path, said: object, read: str) -> None:
+    driver = {"name": "s3", "bucket": "abc", "forcepathstyle": said}
+    root = load(zot(tmp_path, {"storage": {"storageDriver": driver}})).storage.roots[0]
+    assert root.s3 == S3Config(addressing=read)

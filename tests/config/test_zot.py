@@ -354,3 +354,29 @@ def test_the_page_of_the_ui(tmp_path: Path, extension: dict[str, object], shown:
     config = load(zot(tmp_path, {**ordered, "storage": STORAGE}))
     assert (config.http.ui, config.http.realm, config.warnings) == (shown, "mine", ())
     assert load(zot(tmp_path, {"storage": STORAGE})).http.ui
+
+
+@pytest.mark.parametrize(("value", "is_on"), [("true", True), ("false", False), (1, True), ("0", False)])
+def test_texts_and_numbers_for_booleans_of_a_policy(tmp_path: Path, value: object, is_on: bool) -> None:
+    policy = {"deleteReferrers": value, "deleteUntagged": value}
+    root = load(zot(tmp_path, {"storage": {"rootDirectory": "/z", "retention": {"policies": [policy]}}})).storage.roots[
+        0
+    ]
+    assert root.retention is not None
+    (read,) = root.retention.policies
+    assert (read.delete_referrers, read.delete_untagged) == (is_on, is_on)
+
+
+def test_the_delay_of_retention_in_nanoseconds(tmp_path: Path) -> None:
+    root = load(
+        zot(tmp_path, {"storage": {"rootDirectory": "/z", "retention": {"delay": 86_400_000_000_000}}})
+    ).storage.roots[0]
+    assert root.retention is not None
+    assert root.retention.delay == 86400.0
+
+
+def test_each_timeout_is_its_own(tmp_path: Path) -> None:
+    http = load(
+        zot(tmp_path, {"storage": {"rootDirectory": "/z"}, "http": {"readTimeout": "2m", "writeTimeout": "3m"}})
+    ).http
+    assert (http.body_timeout, http.write_timeout) == (120.0, 180.0)

@@ -335,6 +335,11 @@ class ObjectsSuite:
         assert list(objects.names("dir", after="b/")) == list(objects.names("", after="one")) == []
         assert list(objects.names("none")) == list(objects.names("one")) == []
 
+    def test_names_after_one_that_sorts_behind_the_prefix_of_the_store(self, objects: Objects) -> None:
+        objects.put("zy", b"")
+        objects.put("zz", b"")
+        assert list(objects.names("", after="zy")) == [("zz", False)]
+
     # Copies and parts
 
     def test_a_copy_is_told_with_its_sha256_where_there_is_one(self, objects: Objects) -> None:

@@ -38,7 +38,7 @@ from zotctl.errors import (
     ZotctlError,
 )
 from zotctl.http import sockets, systemd, transfer, worker
-from zotctl.http.answer import Answer, _date, _safe
+from zotctl.http.answer import Answer, _date, _safe, fields_of
 from zotctl.http.body import (
     ALL_BUFFERS_BYTES,
     BATCH_BYTES,
@@ -110,6 +110,8 @@ def test_a_range_is_what_a_slice_is(first: int, last: int, size: int) -> None:
         ("0" * 30 + "5-" + "0" * 30 + "6", [(5, 2)]),
         ("-" + "0" * 30 + "3", [(7, 3)]),
         ("9" * 30 + "-,1-" + "9" * 30, [(1, 9)]),
+        ("9" * 5000 + "-,1-" + "9" * 5000, [(1, 9)]),  # Python converts no text of more than 4300 digits
+        ("-" + "9" * 5000 + ",0-0", [(0, 10)]),
     ],
 )
 def test_several_ranges(value: str, parts: list[tuple[int, int]] | None) -> None:
@@ -762,3 +764,9 @@ def test_requests_that_were_sent_ahead_let_other_connections_have_their_turn() -
 @pytest.mark.parametrize("second", [0, 951_782_400, 1_893_455_999, 4_102_444_800])
 def test_a_date_is_written_as_http_wants_it(second: int) -> None:
     assert _date(second) == formatdate(second, usegmt=True)
+
+
+def test_a_value_ends_no_header_line() -> None:
+    assert fields_of([("Location", "/a\r\nSet-Cookie: b\0")], "a/b\n") == (
+        b"Location: /a??Set-Cookie: b?\r\nContent-Type: a/b?\r\n"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -379,3 +380,25 @@ def test_the_tree_of_the_real_program(
 def _served(address: str, name: str, tag: str, accept: str) -> str:
     reply = httpx.head(f"http://{address}/v2/{name}/manifests/{tag}", headers={"Accept": accept}, timeout=60)
     return reply.headers["Docker-Content-Digest"]
+
+
+def test_a_manifest_that_was_deleted_stays_deleted(old: Path, store: Store) -> None:
+    """The registry removes the link, and may leave its folder."""
+    made, gone = image(), image("gone")
+    push(old, "app", made, "1.0")
+    push(old, "app", gone)
+    (old / BASE / "repositories/app/_manifests/revisions/sha256" / gone.digest.encoded / "link").unlink()
+    report = run_import(store, old)
+    assert report.exit_code == 0, report.document()
+    assert tags(store, "app") == {"1.0": made.digest}
+
+
+def test_a_time_without_a_zone_is_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tags").write_text(f"app:1.0 {ZERO} 2020-09-13T12:26:40\n")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert read_tags(str(tmp_path / "tags"))["app"]["1.0"][1] == 1_600_000_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()

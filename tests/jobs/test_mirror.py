@@ -15,7 +15,7 @@ from tests.jobs.importing import actions
 from tests.jobs.layouts import age, lay_out, store_of
 from tests.jobs.mirroring import Target, Watched, change, dropped, image, rows_of
 from tests.jobs.test_import_distribution import push as push_old
-from tests.stores import drop_rows, history_of, push_image
+from tests.stores import drop_rows, history_of, push_image, push_index
 from zotctl.jobs.check.scrub import ScrubOptions, scrub
 from zotctl.jobs.gc import GcOptions, gc
 from zotctl.jobs.imports import sources
@@ -313,3 +313,14 @@ def test_what_a_collection_took_since_comes_back_from_the_trash(source: Path) ->
     assert "b/gone" not in target.store.repositories() and actions(collect(target.open()), "purge") == []
     assert bring_back(target.open(), "b/gone").exit_code == 0
     assert target.rows()["b/gone"] == {("v1", image("gone")), ("v2", image("gone"))}
+
+
+def test_a_dry_run_drops_no_child_of_what_stays(target: Target, source: Path) -> None:
+    """An index in the source has no rows of its children; the import gives them some."""
+    store = store_of(source)
+    child = push_image(store, "b/many", seed="child")
+    push_index(store, "b/many", "v1", children=[child])
+    drop_rows(store, "b/many", child)
+    target.mirror(source)
+    push_image(store, "b/many", "v2", seed="new")
+    assert dropped(target.mirror(source, dry_run=True)) == set()

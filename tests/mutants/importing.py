@@ -249,4 +249,14 @@ MUTANTS = [
         "if fault is not None and not is_twin and not row.misnamed:",
         "tests/jobs/test_import_docker.py::test_a_tag_of_no_repository_is_not_given_to_another",
     ),
+    Mutant(
+        "deleted-manifests-come-back",
+        kinds.CLAIMS,
+        "I4",
+        "a manifest that a distribution registry has deleted stays deleted",
+        "jobs/imports/distribution.py",
+        '                    if self.inner.stat(f"{folder}/{algorithm}/{entry.name}/link").is_file:\n                        yield digest',
+        "                    yield digest",
+        "tests/jobs/test_import_distribution.py::test_a_manifest_that_was_deleted_stays_deleted",
+    ),
 ]

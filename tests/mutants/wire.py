@@ -859,4 +859,13 @@ MUTANTS = [
         "        if False:",
         "tests/http/test_http_hostile.py::test_malformed",
     ),
+    _wire(
+        "positions-without-end",
+        "I14",
+        "a range of thousands of digits is read",
+        "conditions.py",
+        '(digits.lstrip("0") or digits[:1])[:_POSITION_DIGITS]',
+        '(digits.lstrip("0") or digits[:1])',
+        "tests/http/test_http_units.py::test_several_ranges",
+    ),
 ]

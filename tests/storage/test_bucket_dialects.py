@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from zotctl.errors import (
     IoFailed,
     NotFound,
     OutcomeUnknown,
+    PermissionRefused,
     RequestRefused,
     SlowDown,
     StorageError,
@@ -311,6 +313,8 @@ MEANINGS: list[tuple[list[str], int, bytes, type[StorageError]]] = [
     (list(CALLS), 409, _error("OperationAborted"), SlowDown),
     (["delete"], 200, _undeleted("SlowDown"), SlowDown),
     (["complete", "copy"], 200, _error("SlowDown"), SlowDown),
+    (["delete"], 200, _undeleted("AccessDenied"), PermissionRefused),
+    (["delete late"], 200, _undeleted("AccessDenied"), Expired),
     (["delete late"], 403, _error("AccessDenied"), Expired),
     (["delete late"], 400, _error("InvalidArgument"), Expired),
     (["put", "part"], 400, _error("BadDigest"), IoFailed),
@@ -552,3 +556,34 @@ def test_a_time_that_no_calendar_has(date: str) -> None:
         date_of({"date": date})
     with pytest.raises(HTTPException, match="time"):
         page_of(f"<ListBucketResult>{ROW.replace('2026-11-25T01:00:00Z', date)}</ListBucketResult>".encode())
+
+
+def test_a_directory_that_was_told_is_not_told_again(dialect: Dialect) -> None:
+    """As Amazon tells it: the keys in it are after its name."""
+    below = "<CommonPrefixes><Prefix>{}/</Prefix></CommonPrefixes>"
+    dialect.lists(below.format("dir") + below.format("dirs") + ROW.replace("<Key>a", "<Key>e"))
+    assert list(dialect.client().names("", after="dir/")) == [("dirs", True), ("e", False)]
+
+
+def test_a_blank_in_a_key_is_told_as_a_plus(dialect: Dialect) -> None:
+    """By Amazon, also in the prefix of the store; a plus is %2B there."""
+    row = ROW.replace("<Key>a", "<Key>of+us/a%2Bb")
+    dialect.lists(f"<EncodingType>url</EncodingType>{row}")
+    client = Client(replace(dialect.client().settings, prefix="of us"))
+    assert [found.key for found in client.list("")] == ["a+b"]
+
+
+def test_i2_a_part_is_asked_for_of_the_object_that_was_found(dialect: Dialect) -> None:
+    """Also where the answer with a part has no ETag and no time."""
+
+    def answer(request: BaseHTTPRequestHandler) -> Told:
+        if "Range" not in request.headers:
+            return 200, FOUND, bytes(1 << 20)
+        if request.headers.get("If-Match", '"other"') != '"other"':
+            return 412, {}, b"<Error><Code>PreconditionFailed</Code></Error>"
+        start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        return 206, {"Content-Range": f"bytes {start}-{(1 << 20) - 1}/{1 << 20}"}, b"x" * ((1 << 20) - start)
+
+    dialect.answer = answer
+    with dialect.client().open("a") as reader, pytest.raises(Changed):
+        reader.read_at((1 << 20) - 5, 5)

@@ -1046,3 +1046,17 @@ def test_uploads_that_are_not_finished_are_counted(world: World) -> None:
     assert world.one.maintenance.open_uploads() == 2
     world.one.uploads.resume("a", begun[0]).cancel()
     assert world.one.maintenance.open_uploads() == 1
+
+
+def test_i2_what_lies_there_when_the_parts_of_a_put_were_ended_is_hashed(world: World) -> None:
+    """Damaged bytes of this size, from before, are not what was sent."""
+    body = random_bytes(MANY)
+    digest = digest_of(body)
+    with world.one.uploads.begin("a", "sha256") as upload:
+        upload.expect(digest, len(body))
+        upload.write([body])
+        session = upload._session
+        world.memory.put(session.target, random_bytes(MANY, 1))
+        world.memory.abort_parts(session.target, session.multipart)
+        with pytest.raises(Busy):
+            upload.finish(digest)
