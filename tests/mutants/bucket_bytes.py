@@ -420,7 +420,7 @@ MUTANTS = [
         DIALECTS + "test_i2_a_part_is_the_one_that_was_asked_for_of_the_object_that_was_found",
     ),
     Mutant(
-        "ranges-of-another-object",
+        "part-of-another-object",
         kinds.OBJECTS,
         "I2",
         "and of the object that was found, whether the store knows conditions or not",
