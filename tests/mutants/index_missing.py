@@ -368,4 +368,13 @@ MUTANTS = [
         "            if left.key not in kept:\n",
         "test_i4_what_was_set_aside_late_is_not_removed",
     ),
+    _missing(
+        "set-aside-on-its-host",
+        "I4",
+        "what an NFS client has set aside comes back on the host of the files, too",
+        INDEX,
+        "if left.swap.was or _finishes_swaps(context)]",
+        "if _finishes_swaps(context)]",
+        "test_i4_it_comes_back_on_the_host_of_the_files",
+    ),
 ]

@@ -453,6 +453,16 @@ def test_i4_a_file_that_is_made_between_the_two_loses_no_row(root: Path) -> None
     assert left_in(root) == []
 
 
+def test_i4_it_comes_back_on_the_host_of_the_files(root: Path) -> None:
+    """Which serves them too, and sees no network."""
+    killed_at(root, 2)
+    store = store_of(root)
+    with pytest.raises(NotYetReadable):
+        store.repository("a")
+    store.maintain()
+    assert store.repository("a").tags() == ["v1"]
+
+
 def test_i4_of_what_is_left_the_last_comes_back(root: Path) -> None:
     """A process dies with its swap half done, another one beside it; then a late request of the first takes away what a
     third has made of it."""

@@ -178,7 +178,7 @@ class IndexFiles:
             except NotFound:
                 if (missing := _missing_index(self._context, name)) is None:
                     raise
-            is_cut = _finishes_swaps(self._context) and bool(_left_in(self._context, name))
+            is_cut = bool(_could_return(self._context, name))
             if is_cut and self._context.clock.elapsed() > until:
                 self._unfinished.add(name)
                 what = f"index.json is missing in {name}, since a commit was cut short"
@@ -326,7 +326,7 @@ class IndexFiles:
         if (missing := _missing_index(context, name)) is None:
             make_layout(context, name, "sha256", held)  # cut short while it was made: it has nothing yet
             return True
-        for left in _left_in(context, name) if _finishes_swaps(context) else ():
+        for left in _could_return(context, name):
             try:
                 parse_index(read(context.driver, left.key, LARGEST_INDEX_BYTES))
             except LayoutInvalid:
@@ -654,6 +654,12 @@ def _missing_index(context: LocalContext, name: str) -> IndexMissing | None:
 def _finishes_swaps(context: LocalContext) -> bool:
     """Only where a rename may take a name away and die is an old swap more likely than a foreign tool's removal."""
     return not context.driver.capabilities.local
+
+
+def _could_return(context: LocalContext, name: str) -> list[_Left]:
+    """What could be the index.json that is missing, the latest first. What was set aside was that, also for a server on
+    the host of the files, whose own commits set nothing aside."""
+    return [left for left in _left_in(context, name) if left.swap.was or _finishes_swaps(context)]
 
 
 class _Left(NamedTuple):
