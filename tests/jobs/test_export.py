@@ -420,7 +420,8 @@ def test_killed(tmp_path: Path, named: bool, monkeypatch: pytest.MonkeyPatch) ->
     ("target", "options", "code", "message"),
     [
         ("a.zip", {}, 2, ".tar.zst"),
-        ("a.tar", {"only": ["{a"]}, 10, "--only {a"),
+        ("a.tar", {"only": ["{a"]}, 2, "has no counterpart"),
+        ("a.tar", {"only": ["{x,y}"]}, 10, "--only {x,y}"),
         ("a.tar", {"only": ["nothing", "none/*"]}, 10, "--only nothing or none/*"),
         ("no/where.tar", {}, 2, "no directory"),
         ("source/in.tar", {}, 2, "choose another place"),
