@@ -229,8 +229,8 @@ MUTANTS = [
         "I2",
         "a read that finds nothing ends what was remembered",
         "storage/bucket/blobs.py",
-        ("        self._reservations.forget(name, digest)\n        raise damaged or"),
-        "        raise damaged or",
+        "            self._reservations.forget(name, digest)\n            raise\n\n    def _first_sound",
+        "            raise\n\n    def _first_sound",
         GONE + "test_a_get_that_finds_nothing_ends_what_was_remembered",
     ),
     Mutant(
@@ -285,8 +285,8 @@ MUTANTS = [
         "I2",
         "a manifest that can't be read is said to be there by none",
         "storage/bucket/blobs.py",
-        "            self._reservations.forget(name, digest)\n            raise\n",
-        "            raise\n",
+        "            self._reservations.forget(name, digest)\n            raise\n        self._manifests",
+        "            raise\n        self._manifests",
         SHARED + "test_a_manifest_that_one_worker_finds_missing_none_says_to_be_there",
     ),
     Mutant(

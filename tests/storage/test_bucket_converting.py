@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from tests.storage.test_bucket_core import World
-from zotctl.errors import Expired
+from tests.stores import bucket_store
+from zotctl.errors import DoneUnanswered, OutcomeUnknown
 from zotctl.oci.digest import digest_of
-from zotctl.storage import keys
+from zotctl.storage import Store, keys
+from zotctl.storage.bucket.blobs import REDIRECT_MIN_BYTES
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S
-from zotctl.storage.bucket.objects.seam import Object
+from zotctl.storage.bucket.objects.seam import Object, PresignedDelete
+from zotctl.storage.bucket.protocol import bucket_of
 
 AGE = 60.0
 X = digest_of(b"x")
@@ -94,9 +97,87 @@ def test_a_reservation_is_written_anew_before_a_copy_goes(world: World) -> None:
 def test_a_process_that_was_frozen_deletes_no_copy(world: World) -> None:
     """The deletes are signed before its reservation was written anew."""
     once(world, "list", f"{keys.INTENTS}/", lambda: world.later(DELETES_SIGNED_FOR_S + 1))
-    with pytest.raises(Expired):
-        drop(world)
+    assert drop(world) == []
     assert OWN in world.memory.stored
+
+
+def test_a_copy_whose_delete_was_done_and_not_answered_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run goes on."""
+    execute = world.memory.execute
+
+    def unanswered(presigned: PresignedDelete) -> None:
+        execute(presigned)
+        raise DoneUnanswered("done, and then again")
+
+    monkeypatch.setattr(world.memory, "execute", unanswered)
+    assert drop(world) == [X]
+    assert OWN not in world.memory.stored
+
+
+def test_a_delete_of_which_nothing_is_known_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(presigned: PresignedDelete) -> None:
+        raise OutcomeUnknown("no answer")
+
+    monkeypatch.setattr(world.memory, "execute", unknown)
+    with pytest.raises(OutcomeUnknown):
+        drop(world)
+
+
+# -- beside a server without deduplication, which reads a repository's own blobs first -------------------------------
+
+
+@pytest.fixture
+def server(world: World) -> Store:
+    store = bucket_store(world.objects, world.time, dedupe=False)
+    bucket_of(store.roots[0]).context.pooled = True
+    return store
+
+
+def test_a_blob_is_read_in_the_pool_where_its_copy_goes_just_then(world: World, server: Store) -> None:
+    once(world, "open", OWN, lambda: world.memory.delete(OWN))
+    with server.repository("a").open_blob(X) as reader:
+        assert reader.read_at(0, 10) == b"x"
+
+
+@pytest.mark.parametrize("method", ["head", "copy"])
+def test_a_blob_is_mounted_from_the_pool_where_its_copy_goes_just_then(
+    world: World, server: Store, method: str
+) -> None:
+    once(world, method, OWN, lambda: world.memory.delete(OWN))
+    assert bucket_of(server.roots[0]).blobs.mount("a", "b", X)
+    assert world.memory.stored[keys.blob("b", X)].body == b"x"
+
+
+def test_no_stub_is_mounted(world: World, server: Store) -> None:
+    world.memory.put(OWN, b"")
+    assert bucket_of(server.roots[0]).blobs.mount("a", "b", X)
+    assert world.memory.stored[keys.blob("b", X)].body == b"x"
+    world.memory.delete(POOL)
+    assert not bucket_of(server.roots[0]).blobs.mount("a", "c", X)
+    assert keys.blob("c", X) not in world.memory.stored
+
+
+def test_what_is_damaged_here_is_read_in_the_pool(world: World, server: Store) -> None:
+    there = world.memory.head(OWN)
+    world.memory.put(keys.damaged(X, "a"), f"{int(there.modified)} {there.size}".encode())
+    bucket_of(server.roots[0]).blobs._damaged.refresh(now=True)
+    with server.repository("a").open_blob(X) as reader:
+        assert reader.read_at(0, 10) == b"x"
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_client_is_not_sent_to_a_copy_that_may_go(world: World, confirmed: bool) -> None:
+    body = bytes(REDIRECT_MIN_BYTES)
+    digest = world.push_blob("a", body)
+    world.memory.put(keys.blob("a", digest), body)
+    store = bucket_store(world.objects, world.time, dedupe=False)
+    blobs = bucket_of(store.roots[0]).blobs
+    blobs.redirect_lifetime_s = 60.0
+    bucket_of(store.roots[0]).context.pooled = True
+    if confirmed:
+        blobs.find("a", digest)
+    target = blobs.redirect("a", digest)
+    assert target is not None and keys.shared(digest) in target.url
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -71,18 +71,25 @@ class BucketBlobs(Blobs):
         return ContentReader(partial(self._open_blob, name, digest))
 
     def _open_blob(self, name: str, digest: Digest) -> Reader:
+        try:
+            return self._first_sound(name, digest, partial(self._open, name, digest))
+        except (NotFound, Damaged):
+            if (origin := self._stubs.origin(name, digest)) is not None:
+                with suppress(NotFound):
+                    return self._open(name, digest, origin)
+            self._reservations.forget(name, digest)
+            raise
+
+    def _first_sound(self, name: str, digest: Digest, read: Callable[[str], T], *, lasting: bool = False) -> T:
+        """What `read` returns for the first key at which it finds a sound blob. Raises NotFound, Damaged."""
         damaged: Damaged | None = None
-        for place in self._readable(name, digest):
+        for place in self._readable(name, digest, lasting=lasting):
             try:
-                return self._open(name, digest, place)
+                return read(place)
             except NotFound:
                 pass
             except Damaged as error:
                 damaged = error
-        if (origin := self._stubs.origin(name, digest)) is not None:
-            with suppress(NotFound):
-                return self._open(name, digest, origin)
-        self._reservations.forget(name, digest)
         raise damaged or NotFound(f"no {digest} in {name}")
 
     def redirect(self, name: str, digest: Digest) -> RedirectTarget | None:
@@ -90,7 +97,8 @@ class BucketBlobs(Blobs):
         Damaged."""
         if self.redirect_lifetime_s is None:
             return None
-        found = self._reservations.confirmed(name, digest)
+        lasting = self._context.dedupe or not self._context.pooled  # else a `dedupe` may remove what was confirmed
+        found = self._reservations.confirmed(name, digest) if lasting else None
         if found is None:
             key, looked = self._key(name, digest), self._reservations.begin_look(digest)
             known = self._redirected.get(key)
@@ -103,12 +111,16 @@ class BucketBlobs(Blobs):
         return RedirectTarget(self._context.objects.presign_get(found.key, int(self.redirect_lifetime_s)), found.size)
 
     def _locate(self, name: str, digest: Digest) -> Object:
-        for place in self._readable(name, digest):
-            if (found := self._context.head(place)) is not None:
-                self.require_sound(name, digest, found)
-                return found
-        self._reservations.forget(name, digest)
-        raise NotFound(f"no {digest} in {name}")
+        def look(place: str) -> Object:
+            found = self._context.objects.head(place)
+            self.require_sound(name, digest, found)
+            return found
+
+        try:
+            return self._first_sound(name, digest, look, lasting=True)  # since a client reads it later
+        except NotFound:
+            self._reservations.forget(name, digest)
+            raise
 
     def open_manifest(self, name: str, digest: Digest) -> Reader:
         """Open a manifest; the row of index.json is the right to read it. Raises NotFound, Damaged."""
@@ -150,9 +162,13 @@ class BucketBlobs(Blobs):
 
     def copy_of(self, name: str, digest: Digest) -> Object | None:
         """The object that this repository reads under a digest, whole or damaged; preferably not a stub."""
-        places = self._readable(name, digest)
-        found = [there for place in places if (there := self._context.head(place)) is not None]
-        return next((one for one in found if one.size), found[0] if found else None)
+        stub: Object | None = None
+        for place in self._readable(name, digest):
+            found = self._context.head(place)
+            if found is not None and not is_stub(digest, found.size):
+                return found
+            stub = stub or found
+        return stub
 
     def _open(self, name: str, digest: Digest, place: str) -> Reader:
         reader = self._context.objects.open(place)
@@ -164,18 +180,14 @@ class BucketBlobs(Blobs):
             raise
         return reader
 
-    def _readable(self, name: str, digest: Digest) -> tuple[str, ...]:
-        """The keys at which this repository may read a digest: its own blob, and the pool's if it has a reservation or
-        reaches it (I7)."""
+    def _readable(self, name: str, digest: Digest, *, lasting: bool = False) -> Iterator[str]:
+        """The keys at which this repository may read a digest, one after the other: its own blob, and the pool's if it
+        has a reservation or reaches it (I7). A `dedupe` may remove its own at any time, which is why the other follows.
+        `lasting`: the pool's first, which stays."""
         own = keys.blob(name, digest)
-        places = self._context.places(name, digest)
-        if places == (own,):
-            return places
-        if not self._context.dedupe:
-            found = self._context.head(own)
-            if found is not None and not is_stub(digest, found.size):
-                return (own,)
-        return places if self._may(name, digest) else (own,)
+        for place in sorted(self._context.places(name, digest), key=lambda place: lasting and place == own):
+            if place == own or self._may(name, digest):
+                yield place
 
     def _may(self, name: str, digest: Digest) -> bool:
         if self._reservations.since(name, digest) is not None:
@@ -258,7 +270,7 @@ class BucketBlobs(Blobs):
         """Mount without the bytes. False: the source has no such blob, or may not read it."""
         own = keys.blob(source, digest)
         for place in self._readable(source, digest):
-            if place == own and self._context.head(own) is None:
+            if place == own and ((found := self._context.head(own)) is None or is_stub(digest, found.size)):
                 continue  # a reservation is a right: none is written before the source has shown that it has one (I7)
             with suppress(NotFound, Damaged):
                 self.publish(name, digest, partial(self._take, source, digest, place), new=True)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import groupby
 
-from zotctl.errors import DigestInvalid, NotFound, StorageError
+from zotctl.errors import DigestInvalid, DoneUnanswered, Expired, NotFound, StorageError
 from zotctl.oci.codec import load_json
 from zotctl.oci.digest import Digest, check_digest, is_stub, parse_digest
 from zotctl.storage import keys
@@ -31,7 +31,7 @@ from zotctl.storage.bucket.catalog import BucketCatalog
 from zotctl.storage.bucket.context import BucketContext
 from zotctl.storage.bucket.damage import DamagedObjects
 from zotctl.storage.bucket.intents import DELETES_SIGNED_FOR_S, DeletionIntents
-from zotctl.storage.bucket.objects.seam import PAGE_KEYS, Object, info_of
+from zotctl.storage.bucket.objects.seam import PAGE_KEYS, Object, PresignedDelete, info_of
 from zotctl.storage.bucket.reservations import Reservations
 from zotctl.storage.driver import Info
 
@@ -168,9 +168,19 @@ class PoolConversion:
             }
             self._context.each([partial(self._reservations.renew, name, digest) for digest in some])
             still = [digest for digest, wait in self.droppable(name, some, age) if not wait]
-            self._context.each([partial(self._context.carry_out, presigned_deletes[digest]) for digest in still])
-            done += still
+            gone = self._context.each([partial(self._drop, presigned_deletes[digest]) for digest in still])
+            done += [digest for digest, it_is in zip(still, gone, strict=True) if it_is]
         return done
+
+    def _drop(self, presigned: PresignedDelete) -> bool:
+        """Is the copy gone? One that it was too late for is left to another run."""
+        try:
+            self._context.carry_out(presigned)
+        except DoneUnanswered:
+            pass  # and may be done once more; a reservation of just now spares the pool's copy for longer than that
+        except Expired:
+            return False
+        return True
 
 
 class ZotStubs:
