@@ -308,8 +308,8 @@ MUTANTS = [
         "I2",
         "what could be located nowhere is not remembered",
         "storage/bucket/blobs.py",
-        ("                return found\n        self._reservations.forget(name, digest)\n        raise NotFound"),
-        ("                return found\n        raise NotFound"),
+        "        except NotFound:\n            self._reservations.forget(name, digest)\n            raise",
+        "        except NotFound:\n            raise",
         GONE + "test_a_client_that_could_be_sent_nowhere_ends_what_was_remembered",
     ),
     Mutant(
@@ -318,8 +318,8 @@ MUTANTS = [
         "I2",
         "no client is sent to what is marked",
         "storage/bucket/blobs.py",
-        ("                self.require_sound(name, digest, found)\n                return found"),
-        "                return found",
+        ("            self.require_sound(name, digest, found)\n            return found\n\n        try"),
+        "            return found\n\n        try",
         GONE + "test_no_client_is_sent_to_what_is_marked",
     ),
     Mutant(
