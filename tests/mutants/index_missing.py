@@ -377,4 +377,22 @@ MUTANTS = [
         "if _finishes_swaps(context)]",
         "test_i4_it_comes_back_on_the_host_of_the_files",
     ),
+    _missing(
+        "reader-that-may-not-write-gives-up",
+        "I4",
+        "who can't put an index.json back waits for somebody who can",
+        INDEX,
+        "(CUT_TIMEOUT_S if self._context.read_only else MISSING_TIMEOUT_S)",
+        "MISSING_TIMEOUT_S",
+        "test_i4_who_may_not_write_waits_for_one_who_may",
+    ),
+    _missing(
+        "every-root-may-write",
+        "I4",
+        "a root that is opened to read counts as such",
+        "storage/local/opening.py",
+        "settings.dedupe, not writable, turn)",
+        "settings.dedupe, False, turn)",
+        "test_i4_who_may_not_write_waits_for_one_who_may",
+    ),
 ]

@@ -41,6 +41,8 @@ class Place:
     own clock."""
     unlikely: tuple[str, ...] = ()
     """What takes so long that it is not waited for."""
+    tolerated: frozenset[str] = frozenset()
+    """Errors that a job may tell of while others are killed and frozen, and ask to be run again."""
     environ: Mapping[str, str] = WITHOUT_JOBS
     config = ""
     """What the servers and all jobs have as their configuration file."""
@@ -139,6 +141,7 @@ class OnNfs(Place):
     delay = 25.0
     apart = False
     unlikely = ("dedupe 0", "gc 0")
+    tolerated = frozenset({"NotYetReadable"})  # a commit was cut short, and who holds the lock is frozen
 
     def __init__(self) -> None:
         super().__init__()

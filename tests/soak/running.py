@@ -115,6 +115,7 @@ def job_loop(world: World, words: tuple[str, ...]) -> Callable[[], None]:
     def loop() -> None:
         while not world.stop.wait(random.uniform(0.2, 1.5)):
             # 11: the other loop of the same job has the lease, or one that looks for damage.
-            world.jobs.run(*words, *more, allowed=(0, 11) if LOOPS.count(words) > 1 or words == ("scrub",) else (0,))
+            allowed = (0, 11) if LOOPS.count(words) > 1 or words == ("scrub",) else (0,)
+            world.jobs.run(*words, *more, allowed=allowed, errors=world.jobs.place.tolerated)
 
     return loop

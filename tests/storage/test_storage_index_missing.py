@@ -17,6 +17,7 @@ from tests.doubles.filesystem import MemoryDriver
 from tests.faults import Crash, Recorder
 from tests.jobs.layouts import run_scrub, store_of, told
 from tests.stores import push_blob, push_image, root_over, store_over
+from zotctl.config import RootConfig
 from zotctl.errors import IndexMissing, IoFailed, NotFound, NotYetReadable, ZotctlError
 from zotctl.jobs.ages import Ages
 from zotctl.jobs.dedupe import dedupe
@@ -31,6 +32,7 @@ from zotctl.storage.local import network as network_drivers
 from zotctl.storage.local.driver import LocalDriver
 from zotctl.storage.local.index_file import make_layout
 from zotctl.storage.local.network import NetworkDriver
+from zotctl.storage.local.opening import open_root
 from zotctl.storage.local.protocol import local_of
 from zotctl.storage.wrappers import WrappedDriver
 
@@ -461,6 +463,25 @@ def test_i4_it_comes_back_on_the_host_of_the_files(root: Path) -> None:
         store.repository("a")
     store.maintain()
     assert store.repository("a").tags() == ["v1"]
+
+
+def test_i4_who_may_not_write_waits_for_one_who_may(root: Path) -> None:
+    """That one may have to wait for a lock."""
+    killed_at(root, 2)
+    server = mounted(root)
+    with pytest.raises(NotYetReadable):
+        server.repository("a")
+    clock = Late(lambda: server.maintain() if clock.slept > 10 else None)
+    reader = Store([open_root(RootConfig(path=str(root)), clock, read_only=True)], clock)
+    assert reader.repository("a").tags() == ["v1"]
+
+
+def test_i4_nor_does_it_wait_for_ever(root: Path) -> None:
+    killed_at(root, 2)
+    reader = Store([open_root(RootConfig(path=str(root)), clock := Quick(), read_only=True)], clock)
+    with pytest.raises(NotYetReadable, match="a server or `zotctl gc` puts it back"):
+        reader.repository("a")
+    assert clock.slept > 10
 
 
 def test_i4_of_what_is_left_the_last_comes_back(root: Path) -> None:

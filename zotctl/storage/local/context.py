@@ -77,6 +77,7 @@ class LocalContext:
     locks: Locks
     commit: bool = False
     dedupe: bool = True
+    read_only: bool = False
     turn: Turn = at_once
     """At a repository's index.json, between the processes of this server."""
     conflict: Callable[[], None] = lambda: None

@@ -44,6 +44,9 @@ SETTLE_TIMEOUT_S = 10.0
 LOOKS_AT_SWAPPED = 2
 MISSING_TIMEOUT_S = 1.0
 """How long a reader looks again for an index.json that is missing beside content, on a network."""
+CUT_TIMEOUT_S = 15.0
+"""And how long for one that a commit has taken away, where only others can put it back. Longer than a lock is kept by a
+process that is in trouble."""
 LATE_WRITES_WATCHED_S = 1.0
 WATCHED_FILES = 64
 """Old index files that are kept open at the most: each is a descriptor, and a job commits to one repository after
@@ -171,19 +174,19 @@ class IndexFiles:
     def _read_missing(self, name: str) -> Snapshot:
         """Look again for an index.json that was not there. An NFS client that replaces a file that is open on its host
         takes the name away first, so the swap is still to be seen then."""
-        until = self._context.clock.elapsed() + MISSING_TIMEOUT_S
+        began = self._context.clock.elapsed()
         while True:
             try:
                 return self._read(name)
             except NotFound:
                 if (missing := _missing_index(self._context, name)) is None:
                     raise
-            is_cut = bool(_could_return(self._context, name))
-            if is_cut and self._context.clock.elapsed() > until:
+            is_cut, waited = bool(_could_return(self._context, name)), self._context.clock.elapsed() - began
+            if is_cut and waited > (CUT_TIMEOUT_S if self._context.read_only else MISSING_TIMEOUT_S):
                 self._unfinished.add(name)
                 what = f"index.json is missing in {name}, since a commit was cut short"
                 raise NotYetReadable(f"{what}; a server or `zotctl gc` puts it back; try again")
-            if not is_cut and (not _finishes_swaps(self._context) or self._context.clock.elapsed() > until):
+            if not is_cut and (not _finishes_swaps(self._context) or waited > MISSING_TIMEOUT_S):
                 raise missing
             self._context.clock.sleep(FOREIGN_WRITE_POLL_S)
 

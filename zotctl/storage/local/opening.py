@@ -90,7 +90,7 @@ def _open(settings: RootConfig, path: str, clock: Clock, read_only: bool, route:
         _try_out(local, path)
     driver: Driver = local if writable else ReadOnlyDriver(local)
     turn = SERVER_TURNS.of(path, clock)
-    context = LocalContext(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe, turn)
+    context = LocalContext(driver, clock, Locks(driver, clock), settings.commit, settings.dedupe, not writable, turn)
     marker = keys.VERSION if context.stat(keys.VERSION) else ""
     return Root(LocalProtocol(context, settings.min_free, marker=marker), not writable, settings, route)
 
