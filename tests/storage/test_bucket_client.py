@@ -636,6 +636,25 @@ def test_a_clock_of_ours_that_is_wrong_does_not_count(bucket: Bucket, monkeypatc
         bucket.client(secret_key="wrong").put("file", b"x")
 
 
+def test_a_clock_that_is_set_while_a_request_is_under_way_was_wrong(
+    bucket: Bucket,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, hours = bucket.client(), [5.0]
+    monkeypatch.setattr(connection, "time", SimpleNamespace(time=lambda: time.time() + hours[0] * 3600))
+    ask = client.connection.wire.ask
+
+    def set_the_clock(method: str, path: str, **asked: Any) -> Any:
+        try:
+            return ask(method, path, **asked)
+        finally:
+            hours[0] = 0.0
+
+    monkeypatch.setattr(client.connection.wire, "ask", set_the_clock)
+    client.put("file", b"x")
+    assert get(client, "file") == b"x"
+
+
 def test_a_clock_that_is_wrong_is_wrong_for_all_requests_under_way(
     bucket: Bucket,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -79,7 +79,7 @@ class BucketConnection:
             region,
             self.identity,
             self._answered,
-            lambda: time.time() + self._behind,
+            self._now,
             trusted=self._trusted(place.endpoint),
             proxy=_proxy(place.url),
             connections=settings.max_connections,
@@ -105,11 +105,11 @@ class BucketConnection:
 
     def ask(self, method: str, path: str, **asked: Any) -> Reply:
         """See `Wire.ask`, whose errors it raises beside those of `identity`."""
-        wire, behind = self.wire, self._behind
+        wire, signed = self.wire, self._now()
         try:
             return wire.ask(method, path, **asked)
         except ErrorReply as reply:
-            if not (self._moved(wire, reply.region) or self._was_skewed(reply, behind)):
+            if not (self._moved(wire, reply.region) or self._was_skewed(reply, signed)):
                 raise
         return self.wire.ask(method, path, **asked)
 
@@ -121,15 +121,19 @@ class BucketConnection:
                     self.wire, self.endpoint = self._connect(region)
             return self.wire is not wire
 
-    def _was_skewed(self, reply: ErrorReply, signed_behind: float) -> bool:
-        """Was a request refused because this machine's clock is wrong? Then the next are signed by the server's.
-        `signed_behind`: what `_behind` was when it was signed; another thread may have learnt better since."""
+    def _now(self) -> float:
+        """The time that a request is signed with."""
+        return time.time() + self._behind
+
+    def _was_skewed(self, reply: ErrorReply, signed: float) -> bool:
+        """Was a request refused because of the time that it was `signed` with? Then the next are signed by the server's
+        clock. By now another thread may have learnt that, or this machine's clock have been set."""
         if self._heard is None or reply.code not in ("RequestTimeTooSkewed", "403"):  # a HEAD's has no words
             return False
-        behind = self.date() - time.time()
-        if abs(behind - signed_behind) < SKEW_S:
+        now = self.date()
+        if abs(now - signed) < SKEW_S:
             return False
-        self._behind = behind
+        self._behind = now - time.time()
         return True
 
     @contextmanager
